@@ -1,0 +1,3 @@
+//! linalg
+#![no_std]
+extern crate alloc;

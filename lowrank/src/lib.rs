@@ -1,0 +1,3 @@
+//! lowrank
+#![no_std]
+extern crate alloc;

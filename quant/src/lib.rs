@@ -1,0 +1,3 @@
+//! quant
+#![no_std]
+extern crate alloc;

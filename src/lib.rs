@@ -1,0 +1,8 @@
+//! The facade of the rankbit workspace: each crate as a module, no logic of its own.
+#![no_std]
+
+#[cfg(feature = "gpu")]
+pub use rankbit_gpu as gpu;
+pub use rankbit_linalg as linalg;
+pub use rankbit_lowrank as lowrank;
+pub use rankbit_quant as quant;
