@@ -1,3 +1,51 @@
-//! quant
+//! Few bits: number formats, rounding, packed storage, and products straight from packed codes.
+//!
+//! A [`Scheme`] says which numbers a few bits stand for and who shares a scale; [`quantize`] turns a matrix
+//! into its [`Quantized`] storage; [`matmul`] multiplies with that storage without ever decoding it as a whole.
+//!
+//! ```
+//! use rankbit_quant::{Group, Rounder, matmul, quantize, scheme};
+//! use rankbit_linalg::faer::Mat;
+//!
+//! // A layer of 256 inputs and 64 outputs, and a batch of 8 tokens.
+//! let weight = Mat::from_fn(64, 256, |i, j| ((i * 31 + j * 17) % 97) as f32 / 97.0 - 0.5);
+//! let x = Mat::from_fn(8, 256, |t, j| ((t + j) as f32 * 0.1).sin());
+//!
+//! let scheme = scheme::UINT4.with_group(Group::Size(32));
+//! let q = quantize(weight.as_ref(), &scheme, Rounder::Nearest)?.quantized;
+//! assert_eq!(q.stored_bits(), 64 * 256 / 32 * (32 * 4 + 16 + 4)); // 4.625 bits per weight
+//!
+//! // Y = X·Ŵᵀ from the packed codes; every weight errs by at most half a step.
+//! let y = matmul::apply(&q, x.as_ref())?;
+//! let exact = &x * weight.transpose();
+//! assert!((&y - &exact).norm_l2() / exact.norm_l2() < 0.05);
+//! # Ok::<(), rankbit_quant::Error>(())
+//! ```
+//!
+//! Without the default feature `std` the crate needs `alloc` only and products run on one thread.
 #![no_std]
+
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod code;
+mod error;
+mod float;
+mod group;
+pub mod matmul;
+pub mod pack;
+mod quantized;
+mod rounder;
+pub mod rows;
+pub mod scheme;
+mod transform;
+
+pub use code::{Code, Table};
+pub use error::Error;
+pub use float::{FloatFormat, Floats};
+pub use group::{Group, Grouping};
+pub use quantized::{PartLengths, Quantized, part_lengths};
+pub use rounder::{Rounded, Rounder, nearest, quantize};
+pub use scheme::{ScaleRule, Scheme, ZeroPoint};
+pub use transform::Smooth;

@@ -1,0 +1,378 @@
+//! Runs a recipe on one matrix.
+//!
+//! ```text
+//! minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R
+//! ```
+//! 1. The transform `T` is fixed (from the calibration's and the weight's absmax).
+//! 2. Each step of a round replaces its own term, given the other: a projection onto the quantizer's grid or onto
+//!    rank r. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
+//! 3. The best iterate is kept: plain rounding is no projection onto a convex set, so iterates can get worse.
+//! 4. The reported errors are measured anew on the f32 reconstruction of what is returned.
+//!
+//! Cost per round: one decode and one residual, O(out·in·r), one SVD of rank r, and the metric's norm (a Gram
+//! metric costs O(out·in²)). Memory: two copies of `W` in f32 beside it, the codes of two iterates.
+
+use crate::part::{LowRankPart, QuantizedPart, branch_residual};
+use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
+use alloc::{vec, vec::Vec};
+use core::fmt;
+use rankbit_linalg::faer::MatRef;
+use rankbit_linalg::{Metric, MetricRoot, Moments, Stream, svd};
+use rankbit_quant::{FloatFormat, Quantized, Smooth};
+
+/// Damping of a Gram metric, as a fraction of its mean diagonal: keeps directions that calibration never saw
+/// from being free.
+const DAMPING: f64 = 1e-4;
+
+/// What a fit knows besides the matrix and the recipe.
+#[derive(Clone, Copy, Default)]
+pub struct Input<'a> {
+    /// The tensor's name; random numbers depend on it and on the recipe's seed alone.
+    pub name: &'a str,
+    /// The calibration statistics of the layer's input.
+    pub moments: Option<&'a Moments>,
+}
+
+/// A split and how it was found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fit {
+    /// The best iterate.
+    pub split: Split,
+    /// How it was found.
+    pub info: FitInfo,
+}
+
+/// How a split was found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FitInfo {
+    /// Every iterate that had all terms of the recipe, in order.
+    pub iterates: Vec<Iterate>,
+    /// Index of the returned one.
+    pub best: usize,
+    /// `‖W - Ŵ‖ / ‖W‖` of the f32 reconstruction, Frobenius norm; 0/0 = 0.
+    pub relative_error: f64,
+    /// The same under the calibration's metric, when calibration has one.
+    pub metric_error: Option<f64>,
+    /// What was changed from what the recipe asked.
+    pub adjustments: Vec<Adjustment>,
+    /// Wall time of the fit in seconds; `None` without `std`.
+    pub seconds: Option<f64>,
+}
+
+/// One iterate of a fit.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Iterate {
+    /// Which round, from 0.
+    pub round: u32,
+    /// Which step of the round ended in it, from 0.
+    pub step: usize,
+    /// Relative error in the accepting metric.
+    pub error: f64,
+}
+
+/// Something that was changed from what the recipe asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Adjustment {
+    /// The scale format's range was too small: scales are f32.
+    ScalesWidened {
+        /// The format asked for.
+        asked: FloatFormat,
+    },
+    /// The factor format's range was too small: factors are f32.
+    FactorsWidened {
+        /// The format asked for.
+        asked: FloatFormat,
+    },
+    /// The smoothing format's range was too small: smoothing factors are f32.
+    SmoothingWidened {
+        /// The format asked for.
+        asked: FloatFormat,
+    },
+}
+
+impl fmt::Display for Adjustment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, asked) = match self {
+            Self::ScalesWidened { asked } => ("scales", asked),
+            Self::FactorsWidened { asked } => ("low-rank factors", asked),
+            Self::SmoothingWidened { asked } => ("smoothing factors", asked),
+        };
+        write!(f, "{what} stored as f32: their range does not fit {}", asked.name())
+    }
+}
+
+/// Runs `recipe` on `weight` (`[out, in]`, any strides); see the [module](self).
+///
+/// Deterministic: the same weight, recipe and input give the same bits on one build and CPU feature level,
+/// whatever the number of threads.
+///
+/// # Errors
+/// [`Error::InvalidRecipe`] for a recipe without steps or rounds, or whose transform has no quantizer to serve;
+/// [`Error::ShapeMismatch`] for an empty matrix or calibration of another width; [`Error::MissingCalibration`]
+/// or a missing moment when the recipe needs one; [`Error::RankOutOfRange`]; a NaN or infinite weight, named.
+pub fn fit(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<Fit, Error> {
+    fit_observed(weight, recipe, input, &mut |_, _| {})
+}
+
+/// [`fit`], with `observe` called on every iterate that has all terms of the recipe.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_observed(
+    weight: MatRef<'_, f32>,
+    recipe: &Recipe,
+    input: &Input<'_>,
+    observe: &mut dyn FnMut(&Iterate, &Split),
+) -> Result<Fit, Error> {
+    #[cfg(feature = "std")]
+    let start = std::time::Instant::now();
+    check(weight, recipe, input)?;
+    let mut state = State::new(weight, recipe, input)?;
+    let mut best: Option<(usize, Split)> = None;
+    let mut iterates: Vec<Iterate> = Vec::new();
+    let mut last_round = f64::INFINITY;
+    for round in 0..recipe.rounds.max {
+        for (step, what) in recipe.round.iter().enumerate() {
+            state.run(what)?;
+            let Some(error) = state.error()? else { continue };
+            let iterate = Iterate { round, step, error };
+            observe(&iterate, &state.split);
+            if best.as_ref().is_none_or(|(at, _)| error < iterates[*at].error) {
+                best = Some((iterates.len(), state.split.clone()));
+            }
+            iterates.push(iterate);
+        }
+        let error = iterates.last().map_or(f64::INFINITY, |iterate| iterate.error);
+        let stop = match recipe.rounds.stop {
+            Stop::FirstRise => error > last_round,
+            Stop::Gain(fraction) => error > last_round * (1.0 - fraction),
+            Stop::Never => false,
+        };
+        if stop || error == 0.0 {
+            break;
+        }
+        last_round = error;
+    }
+    let Some((best, split)) = best else {
+        return Err(Error::InvalidRecipe { reason: "no round ended with all terms present" });
+    };
+    let (relative_error, metric_error) = state.final_errors(&split)?;
+    Ok(Fit {
+        split,
+        info: FitInfo {
+            iterates,
+            best,
+            relative_error,
+            metric_error,
+            adjustments: state.adjustments,
+            #[cfg(feature = "std")]
+            seconds: Some(start.elapsed().as_secs_f64()),
+            #[cfg(not(feature = "std"))]
+            seconds: None,
+        },
+    })
+}
+
+/// Everything about the arguments that can be told before the first step.
+fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<(), Error> {
+    let shape = (weight.nrows(), weight.ncols());
+    if shape.0 == 0 || shape.1 == 0 {
+        return Err(Error::ShapeMismatch { what: "weight", expected: (1, 1), found: shape });
+    }
+    if recipe.round.is_empty() || recipe.rounds.max == 0 {
+        return Err(Error::InvalidRecipe { reason: "no step to run" });
+    }
+    let quantizes = recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. }));
+    if recipe.transform != TransformRule::Identity && !quantizes {
+        return Err(Error::InvalidRecipe { reason: "a transform needs a quantizing step" });
+    }
+    for step in &recipe.round {
+        match *step {
+            Step::Quantize { ref scheme, .. } => scheme.check()?,
+            Step::LowRank { rank, .. } => {
+                let max = shape.0.min(shape.1);
+                if rank == 0 || rank > max {
+                    return Err(Error::RankOutOfRange { rank, max });
+                }
+            }
+        }
+    }
+    if let Some(moments) = input.moments
+        && moments.in_features() != shape.1
+    {
+        return Err(Error::ShapeMismatch {
+            what: "calibration",
+            expected: (1, shape.1),
+            found: (1, moments.in_features()),
+        });
+    }
+    Ok(())
+}
+
+/// A fit under way.
+struct State<'a> {
+    weight: MatRef<'a, f32>,
+    split: Split,
+    work: Vec<f32>,
+    wants: (bool, bool),
+    root: MetricRoot,
+    method: svd::Method,
+    accept: Metric,
+    weight_norm: f64,
+    calibration: Option<Metric>,
+    adjustments: Vec<Adjustment>,
+}
+
+impl<'a> State<'a> {
+    fn new(weight: MatRef<'a, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<Self, Error> {
+        let shape = (weight.nrows(), weight.ncols());
+        let mut adjustments = Vec::new();
+        let transform = transform(weight, recipe.transform, input, &mut adjustments)?;
+        let calibration = input.moments.and_then(|moments| moments.metric().ok());
+        let space = |space: Space| match space {
+            Space::Identity => Ok(Metric::identity()),
+            Space::Transformed => transformed(transform.as_ref()),
+            Space::Moments => match input.moments {
+                Some(moments) => Ok(moments.metric()?),
+                None => Err(Error::MissingCalibration { needed: "a Gram matrix or second moments" }),
+            },
+        };
+        let accept = space(recipe.metric.accept)?;
+        let weight_norm = accept.norm_squared(weight).map_err(|e| named(weight, e))?;
+        let low_rank = recipe.round.iter().any(|step| matches!(step, Step::LowRank { .. }));
+        let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
+        let seed = Stream::derive_seed(recipe.seed, input.name);
+        Ok(Self {
+            weight,
+            split: Split::new(shape, transform, None, None)?,
+            work: vec![0.0; shape.0 * shape.1],
+            wants: (recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. })), low_rank),
+            root: project.root(DAMPING)?,
+            method: svd::Method::Auto(svd::RandomizedOptions { seed, ..Default::default() }),
+            accept,
+            weight_norm,
+            calibration,
+            adjustments,
+        })
+    }
+
+    /// Runs one step: its term is replaced.
+    fn run(&mut self, step: &Step) -> Result<(), Error> {
+        let split = &self.split;
+        let (mut base, mut low_rank): (Option<Quantized>, Option<LowRank>);
+        let mut adjustments = Vec::new();
+        match step {
+            Step::Quantize { scheme, rounder } => {
+                let part = QuantizedPart { scheme, rounder: *rounder, transform: split.transform() };
+                base = Some(part.project(self.weight, split.low_rank(), &mut self.work, &mut adjustments)?);
+                low_rank = split.low_rank().cloned();
+            }
+            Step::LowRank { rank, factors } => {
+                let part =
+                    LowRankPart { rank: *rank, factors: *factors, root: &self.root, method: self.method };
+                let transform = split.transform();
+                low_rank = Some(part.project(
+                    self.weight,
+                    split.base(),
+                    transform,
+                    &mut self.work,
+                    &mut adjustments,
+                )?);
+                base = split.base().cloned();
+            }
+        }
+        for adjustment in adjustments {
+            if !self.adjustments.contains(&adjustment) {
+                self.adjustments.push(adjustment);
+            }
+        }
+        self.split = Split::new(split.shape(), split.transform().cloned(), base.take(), low_rank.take())?;
+        Ok(())
+    }
+
+    /// Relative error of the iterate in the accepting metric, or `None` while a term is missing.
+    fn error(&mut self) -> Result<Option<f64>, Error> {
+        if (self.split.base().is_some(), self.split.low_rank().is_some()) != self.wants {
+            return Ok(None);
+        }
+        branch_residual(self.weight, &self.split, &mut self.work)?;
+        let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), self.weight.ncols());
+        Ok(Some(ratio(self.accept.norm_squared(residual)?, self.weight_norm)))
+    }
+
+    /// Relative errors of the f32 reconstruction: plain, and under the calibration's metric.
+    fn final_errors(&mut self, split: &Split) -> Result<(f64, Option<f64>), Error> {
+        let cols = self.weight.ncols();
+        let rows = split.rows();
+        let mut buffer = Vec::new();
+        for (i, row) in self.work.chunks_exact_mut(cols).enumerate() {
+            rows.read(i, row)?;
+            let weight = rankbit_quant::rows::row(self.weight, i, &mut buffer);
+            for (value, w) in row.iter_mut().zip(weight) {
+                *value = w - *value;
+            }
+        }
+        let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), cols);
+        let plain = Metric::identity().relative_error(residual, self.weight)?;
+        let metric = match &self.calibration {
+            Some(metric) => Some(metric.relative_error(residual, self.weight)?),
+            None => None,
+        };
+        Ok((plain, metric))
+    }
+}
+
+/// `√(error² / norm²)`, 0/0 = 0.
+fn ratio(error: f64, norm: f64) -> f64 {
+    if error == 0.0 { 0.0 } else { num_traits::Float::sqrt(error / norm) }
+}
+
+/// A non-finite weight is the quantizer's error as well as linalg's: report one kind.
+fn named(weight: MatRef<'_, f32>, error: rankbit_linalg::Error) -> Error {
+    for i in 0..weight.nrows() {
+        if let Some(col) = weight.row(i).iter().position(|w| !w.is_finite()) {
+            return rankbit_quant::Error::NonFinite { row: i, col }.into();
+        }
+    }
+    error.into()
+}
+
+/// The metric of the transform's basis: `‖E·T⁻ᵀ‖ = ‖E·diag(λ)‖`.
+fn transformed(transform: Option<&Smooth>) -> Result<Metric, Error> {
+    match transform {
+        None => Ok(Metric::identity()),
+        Some(smooth) => {
+            let squares = smooth.forward().into_iter().map(|x| f64::from(x) * f64::from(x)).collect();
+            Ok(Metric::diagonal(squares)?)
+        }
+    }
+}
+
+/// Step 1.
+fn transform(
+    weight: MatRef<'_, f32>,
+    rule: TransformRule,
+    input: &Input<'_>,
+    adjustments: &mut Vec<Adjustment>,
+) -> Result<Option<Smooth>, Error> {
+    match rule {
+        TransformRule::Identity => Ok(None),
+        TransformRule::Smooth { alpha, beta, format } => {
+            let moments =
+                input.moments.ok_or(Error::MissingCalibration { needed: "absmax of the activations" })?;
+            let mut absmax = vec![0.0_f32; weight.ncols()];
+            let mut buffer = Vec::new();
+            for i in 0..weight.nrows() {
+                for (top, w) in absmax.iter_mut().zip(rankbit_quant::rows::row(weight, i, &mut buffer)) {
+                    *top = top.max(w.abs());
+                }
+            }
+            let (smooth, widened) = Smooth::from_absmax(moments.absmax()?, &absmax, (alpha, beta), format)?;
+            if widened {
+                adjustments.push(Adjustment::SmoothingWidened { asked: format });
+            }
+            Ok(Some(smooth))
+        }
+    }
+}

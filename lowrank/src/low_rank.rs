@@ -1,0 +1,110 @@
+//! The low-rank term `L·R` as it is stored.
+
+use crate::Error;
+use alloc::vec::Vec;
+use rankbit_linalg::faer::MatRef;
+use rankbit_quant::{FloatFormat, Floats};
+
+/// One factor: a row-major matrix of stored floats.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Factor {
+    shape: (usize, usize),
+    values: Floats,
+}
+
+impl Factor {
+    /// A factor of `shape` from its values in row order.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when the number of values is not the product of the shape.
+    pub fn new(shape: (usize, usize), values: Floats) -> Result<Self, Error> {
+        if shape.0.checked_mul(shape.1) == Some(values.len()) {
+            Ok(Self { shape, values })
+        } else {
+            Err(Error::ShapeMismatch { what: "factor", expected: shape, found: (1, values.len()) })
+        }
+    }
+
+    /// `matrix` rounded to `format`, or kept in f32 (and `true` returned) when `format`'s range would lose it.
+    pub fn encode(matrix: MatRef<'_, f32>, format: FloatFormat) -> (Self, bool) {
+        let shape = (matrix.nrows(), matrix.ncols());
+        let values: Vec<f32> = (0..shape.0).flat_map(|i| matrix.row(i).iter().copied()).collect();
+        let (values, widened) = Floats::encode_or_widen(&values, format);
+        (Self { shape, values }, widened)
+    }
+
+    /// Rows and columns.
+    pub const fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    /// The values, row by row.
+    pub const fn values(&self) -> &Floats {
+        &self.values
+    }
+
+    /// The values as f32, row by row (exact).
+    pub fn to_f32(&self) -> Vec<f32> {
+        self.values.to_f32()
+    }
+
+    /// Every stored bit.
+    pub fn stored_bits(&self) -> u64 {
+        (self.values.len() * self.values.format().bits()) as u64
+    }
+}
+
+/// `L·R`, `L: [out, r]`, `R: [r, in]` (LoRA's B and A).
+#[derive(Clone, PartialEq, Debug)]
+pub struct LowRank {
+    left: Factor,
+    right: Factor,
+}
+
+impl LowRank {
+    /// The product of two factors.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when the columns of `left` are not the rows of `right`;
+    /// [`Error::RankOutOfRange`] for rank 0 or above the smaller side of the product.
+    pub fn new(left: Factor, right: Factor) -> Result<Self, Error> {
+        let rank = left.shape.1;
+        if right.shape.0 != rank {
+            return Err(Error::ShapeMismatch {
+                what: "right factor",
+                expected: (rank, right.shape.1),
+                found: right.shape,
+            });
+        }
+        let max = left.shape.0.min(right.shape.1);
+        if rank == 0 || rank > max {
+            return Err(Error::RankOutOfRange { rank, max });
+        }
+        Ok(Self { left, right })
+    }
+
+    /// The left factor `[out, r]`.
+    pub const fn left(&self) -> &Factor {
+        &self.left
+    }
+
+    /// The right factor `[r, in]`.
+    pub const fn right(&self) -> &Factor {
+        &self.right
+    }
+
+    /// The rank r.
+    pub const fn rank(&self) -> usize {
+        self.left.shape.1
+    }
+
+    /// Shape of the product, `(out, in)`.
+    pub const fn shape(&self) -> (usize, usize) {
+        (self.left.shape.0, self.right.shape.1)
+    }
+
+    /// Every stored bit.
+    pub fn stored_bits(&self) -> u64 {
+        self.left.stored_bits() + self.right.stored_bits()
+    }
+}

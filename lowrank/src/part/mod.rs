@@ -1,0 +1,7 @@
+//! The projections that a recipe's steps are made of: onto a quantizer's grid, onto a rank.
+
+mod low_rank;
+mod quantized;
+
+pub(crate) use low_rank::LowRankPart;
+pub(crate) use quantized::{QuantizedPart, base_residual, branch_residual};

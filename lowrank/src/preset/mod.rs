@@ -1,0 +1,32 @@
+//! Published methods as recipes: each a function from its paper's parameters to a [`Recipe`](crate::Recipe).
+//!
+//! | function | paper | steps of a round | rounds |
+//! |---|---|---|---|
+//! | [`rtn`] | round to nearest | Q | 1 |
+//! | [`low_rank`] | truncated SVD | L·R | 1 |
+//! | [`lorc`] | ZeroQuant-V2, arXiv 2303.08302 | Q, L·R | 1 |
+//! | [`lq_lora`] | LQ-LoRA, arXiv 2311.12023 | L·R, Q | to the first rise |
+//! | [`svdquant`] | SVDQuant, arXiv 2411.05007 | L·R, Q, after smoothing | to the first rise |
+
+mod lorc;
+mod low_rank;
+mod lq_lora;
+mod rtn;
+mod svdquant;
+
+pub use lorc::lorc;
+pub use low_rank::low_rank;
+pub use lq_lora::lq_lora;
+pub use rtn::rtn;
+pub use svdquant::{SvdQuant, svdquant};
+
+use crate::{MetricRule, Space, Step};
+use rankbit_quant::{Rounder, Scheme};
+
+/// Everything in plain Frobenius norm.
+const PLAIN: MetricRule = MetricRule { project: Space::Identity, accept: Space::Identity };
+
+/// The quantizing step with the nearest rounder.
+const fn nearest(scheme: Scheme) -> Step {
+    Step::Quantize { scheme, rounder: Rounder::Nearest }
+}

@@ -1,0 +1,108 @@
+//! A recipe: which terms, under which metric, in which order, how often, after which change of basis.
+//!
+//! A published method is a value of [`Recipe`]; the functions in [`preset`](crate::preset) return them.
+
+use alloc::vec::Vec;
+use rankbit_quant::{FloatFormat, Rounder, Scheme};
+
+/// What [`fit`](crate::fit) runs.
+#[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct Recipe {
+    /// The change of basis on the quantized term's path, fixed before the first step.
+    pub transform: TransformRule,
+    /// In which space steps project and iterates are compared.
+    pub metric: MetricRule,
+    /// The steps of one round, in order.
+    pub round: Vec<Step>,
+    /// How often the round runs. The best iterate is kept.
+    pub rounds: Rounds,
+    /// Seed of every random number; each tensor's stream also depends on its name.
+    pub seed: u64,
+}
+
+/// How the change of basis is found.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum TransformRule {
+    /// None.
+    Identity,
+    /// `λ_j = max|X_j|^α / max|W_j|^β`, from the calibration's absmax.
+    Smooth {
+        /// Exponent of the activations' absmax.
+        alpha: f64,
+        /// Exponent of the weight's absmax.
+        beta: f64,
+        /// How λ is stored.
+        format: FloatFormat,
+    },
+}
+
+/// The space in which an error is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum Space {
+    /// `‖E‖`, the plain Frobenius norm.
+    Identity,
+    /// `‖E·T⁻ᵀ‖`: the space in which the quantizer works.
+    Transformed,
+    /// `√tr(E·H·Eᵀ)` with the calibration's Gram matrix (or its diagonal when only that was given).
+    Moments,
+}
+
+/// Where projections happen and where iterates are compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct MetricRule {
+    /// The metric under which the low-rank step is the best of its rank.
+    pub project: Space,
+    /// The metric in which the best iterate is chosen.
+    pub accept: Space,
+}
+
+/// One projection. Each replaces its term, given the others as they are.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum Step {
+    /// `Q̃ = quantize((W - L·R)·T⁻ᵀ)`.
+    Quantize {
+        /// The number format.
+        scheme: Scheme,
+        /// How values become codes.
+        rounder: Rounder,
+    },
+    /// `L·R` = the best rank-r approximation of `W - Q̃·Tᵀ` under the projection metric, `√Σ` in each factor.
+    LowRank {
+        /// The rank, 1 to the smaller side.
+        rank: usize,
+        /// How both factors are stored.
+        factors: FloatFormat,
+    },
+}
+
+/// How often the round runs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct Rounds {
+    /// At most this often, at least once.
+    pub max: u32,
+    /// When to stop earlier.
+    pub stop: Stop,
+}
+
+/// When to stop before [`Rounds::max`].
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum Stop {
+    /// As soon as a round ends with a larger error than the round before.
+    FirstRise,
+    /// As soon as a round improves the error by less than this fraction of it.
+    Gain(f64),
+    /// Never.
+    Never,
+}
+
+impl Rounds {
+    /// Exactly one round.
+    pub const ONCE: Self = Self { max: 1, stop: Stop::Never };
+}

@@ -1,0 +1,213 @@
+//! The file form of a split: one header (a JSON string) and a few named byte tensors, without any I/O, so that
+//! any container can carry it.
+//!
+//! | part | type | shape | contents |
+//! |---|---|---|---|
+//! | `codes` | u8 | `[out, ⌈in·bits/8⌉]` | packed codes, one bit stream per row ([`rankbit_quant::pack`]) |
+//! | `scales` | scale format | `[out, groups]`, or `[1, 1]` for a whole-matrix group | |
+//! | `zeros` | u8 | `[bytes]` | zero points, one bit stream in the order of the scales |
+//! | `smooth` | f16 or f32 | `[in]` | λ |
+//! | `left` | factor format | `[out, r]` | L |
+//! | `right` | factor format | `[r, in]` | R |
+//!
+//! Only the parts that a split has are present. All numbers are little-endian.
+
+use crate::{Error, Factor, LowRank, Split};
+use alloc::{
+    borrow::ToOwned,
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+use rankbit_quant::{FloatFormat, Floats, Quantized, Scheme, Smooth, ZeroPoint};
+use serde::{Deserialize, Serialize};
+
+/// Element type of a part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum PartType {
+    /// Bytes.
+    U8,
+    /// Floats of a format.
+    Float(FloatFormat),
+}
+
+/// One named tensor of a stored split.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Part {
+    /// Its name within the split.
+    pub name: &'static str,
+    /// Its element type.
+    pub element: PartType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its bytes, row-major, little-endian.
+    pub bytes: Vec<u8>,
+}
+
+/// A part as a container hands it over.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct PartView<'a> {
+    /// Its element type.
+    pub element: PartType,
+    /// Its shape.
+    pub shape: &'a [usize],
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Names of all parts that a split can have.
+pub const PART_NAMES: [&str; 6] = ["codes", "scales", "zeros", "smooth", "left", "right"];
+
+/// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// `[out, in]`.
+    pub shape: [usize; 2],
+    /// The quantized term's scheme.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// The low-rank term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_rank: Option<LowRankHeader>,
+    /// How smoothing factors are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smooth: Option<FloatFormat>,
+}
+
+/// Rank and storage of the low-rank term.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LowRankHeader {
+    /// The rank.
+    pub rank: usize,
+    /// Format of L.
+    pub left: FloatFormat,
+    /// Format of R.
+    pub right: FloatFormat,
+}
+
+impl Header {
+    /// The header as a JSON string.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHeader`] when the serializer fails, which plain values like these do not make it do.
+    pub fn to_json(&self) -> Result<String, Error> {
+        serde_json::to_string(self).map_err(invalid)
+    }
+
+    /// The header of a JSON string.
+    ///
+    /// # Errors
+    /// [`Error::InvalidHeader`] for anything that is not a header.
+    pub fn from_json(text: &str) -> Result<Self, Error> {
+        serde_json::from_str(text).map_err(invalid)
+    }
+}
+
+fn invalid(error: serde_json::Error) -> Error {
+    Error::InvalidHeader { reason: error.to_string() }
+}
+
+/// Header and parts of `split`.
+pub fn write(split: &Split) -> (Header, Vec<Part>) {
+    let (rows, cols) = split.shape();
+    let mut parts = Vec::new();
+    let floats = |name, shape: Vec<usize>, values: &Floats| Part {
+        name,
+        element: PartType::Float(values.format()),
+        shape,
+        bytes: values.to_bytes(),
+    };
+    if let Some(base) = split.base() {
+        let row_bytes = base.codes().len().checked_div(rows).unwrap_or(0);
+        parts.push(Part {
+            name: "codes",
+            element: PartType::U8,
+            shape: vec![rows, row_bytes],
+            bytes: base.codes().to_owned(),
+        });
+        let (r, c) = base.grouping().scale_shape(rows);
+        parts.push(floats("scales", vec![r, c], base.scales()));
+        if base.scheme().zero == ZeroPoint::Integer {
+            let zeros = base.zeros().to_owned();
+            parts.push(Part { name: "zeros", element: PartType::U8, shape: vec![zeros.len()], bytes: zeros });
+        }
+    }
+    if let Some(smooth) = split.transform() {
+        parts.push(floats("smooth", vec![cols], smooth.factors()));
+    }
+    if let Some(low_rank) = split.low_rank() {
+        for (name, factor) in [("left", low_rank.left()), ("right", low_rank.right())] {
+            parts.push(floats(name, vec![factor.shape().0, factor.shape().1], factor.values()));
+        }
+    }
+    let header = Header {
+        shape: [rows, cols],
+        scheme: split.base().map(|base| *base.scheme()),
+        low_rank: split.low_rank().map(|lr| LowRankHeader {
+            rank: lr.rank(),
+            left: lr.left().values().format(),
+            right: lr.right().values().format(),
+        }),
+        smooth: split.transform().map(|t| t.factors().format()),
+    };
+    (header, parts)
+}
+
+/// The split that `header` describes, its parts handed over by `find` (from a part's name).
+///
+/// # Errors
+/// [`Error::InvalidHeader`] for an empty shape or no term at all, [`Error::MissingPart`],
+/// [`Error::PartMismatch`] for a part of another type or shape, and whatever the storage types refuse
+/// (a size that does not fit, a scale or factor that is not finite).
+pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) -> Result<Split, Error> {
+    let [rows, cols] = header.shape;
+    if rows == 0 || cols == 0 {
+        return Err(Error::InvalidHeader { reason: format!("empty shape [{rows}, {cols}]") });
+    }
+    if header.scheme.is_none() && header.low_rank.is_none() {
+        return Err(Error::InvalidHeader { reason: "neither a scheme nor a low-rank term".to_owned() });
+    }
+    let part = |name: &'static str, element: PartType, shape: &[usize]| match find(name) {
+        None => Err(Error::MissingPart { part: name }),
+        Some(view) if view.element == element && view.shape == shape => Ok(view.bytes),
+        Some(_) => Err(Error::PartMismatch { part: name, expected: format!("{element:?} {shape:?}") }),
+    };
+    let floats = |name, format: FloatFormat, shape: &[usize]| {
+        let len = shape.iter().try_fold(1_usize, |a, &b| a.checked_mul(b));
+        let len = len.ok_or(rankbit_quant::Error::TooLarge { what: name })?;
+        let bytes = part(name, PartType::Float(format), shape)?;
+        Ok::<_, Error>(Floats::from_bytes(bytes, format, len, name)?)
+    };
+    let base = match &header.scheme {
+        None => None,
+        Some(scheme) => {
+            scheme.check()?;
+            let lengths = rankbit_quant::part_lengths((rows, cols), scheme)?;
+            let grouping = scheme.group.over((rows, cols))?;
+            let codes = part("codes", PartType::U8, &[rows, lengths.codes / rows])?.to_owned();
+            let (r, c) = grouping.scale_shape(rows);
+            let scales = floats("scales", scheme.scale_format, &[r, c])?;
+            let zeros = match scheme.zero {
+                ZeroPoint::None => Vec::new(),
+                ZeroPoint::Integer => part("zeros", PartType::U8, &[lengths.zeros])?.to_owned(),
+            };
+            Some(Quantized::from_parts((rows, cols), *scheme, codes, scales, zeros)?)
+        }
+    };
+    let low_rank = match header.low_rank {
+        None => None,
+        Some(LowRankHeader { rank, left, right }) => {
+            let left = Factor::new((rows, rank), floats("left", left, &[rows, rank])?)?;
+            let right = Factor::new((rank, cols), floats("right", right, &[rank, cols])?)?;
+            Some(LowRank::new(left, right)?)
+        }
+    };
+    let transform = match header.smooth {
+        None => None,
+        Some(format) => Some(Smooth::new(floats("smooth", format, &[cols])?)?),
+    };
+    Split::new((rows, cols), transform, base, low_rank)
+}

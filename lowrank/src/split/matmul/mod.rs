@@ -1,0 +1,85 @@
+//! `Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ` from packed codes, never materializing `Ŵ`.
+//!
+//! [`reference`] is the formula in f64. [`apply_into`] projects the activations once (`Z = X·Rᵀ`), then lets the
+//! quantized product add `Z·Lᵀ` to each output row while it is hot.
+//!
+//! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ`, `γ = K·u/(1 - K·u)`,
+//! `K = in + r + 4`, `u = 2⁻²⁴`. The same bits for any number of threads.
+
+pub mod reference;
+
+use crate::{Error, Split};
+use alloc::vec::Vec;
+use rankbit_linalg::faer::{MatMut, MatRef};
+use rankbit_quant::{Smooth, matmul, matmul::dot, rows};
+
+/// `Y = X·Ŵᵀ` for `x: [tokens, in]` into `y: [tokens, out]`. Cost O(tokens · (out · in + r · (in + out))).
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] when `x` or `y` does not fit the split.
+pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> Result<(), Error> {
+    let ((out, features), tokens) = (split.shape(), x.nrows());
+    for (what, expected, found) in [
+        ("activations", (tokens, features), (x.nrows(), x.ncols())),
+        ("output", (tokens, out), (y.nrows(), y.ncols())),
+    ] {
+        if expected != found {
+            return Err(Error::ShapeMismatch { what, expected, found });
+        }
+    }
+    let rank = split.rank();
+    let (left, projected) = split
+        .low_rank()
+        .map_or_else(Default::default, |lr| (lr.left().to_f32(), project(x, &lr.right().to_f32())));
+    let add_branch = |row: usize, values: &mut [f32]| {
+        if rank > 0 {
+            let left = &left[row * rank..(row + 1) * rank];
+            for (value, z) in values.iter_mut().zip(projected.chunks_exact(rank)) {
+                *value += dot(left, z);
+            }
+        }
+    };
+    match split.base() {
+        None => {
+            let mut values = alloc::vec![0.0; tokens];
+            for row in 0..out {
+                values.fill(0.0);
+                add_branch(row, &mut values);
+                for (entry, &value) in y.as_mut().col_mut(row).iter_mut().zip(&values) {
+                    *entry = value;
+                }
+            }
+        }
+        Some(base) => match split.transform() {
+            None => matmul::apply_with(base, x, y, add_branch)?,
+            Some(smooth) => {
+                let smoothed = smoothed(x, smooth);
+                let view = MatRef::from_row_major_slice(&smoothed, tokens, features);
+                matmul::apply_with(base, view, y, add_branch)?;
+            }
+        },
+    }
+    Ok(())
+}
+
+/// `X·Rᵀ`, row-major `[tokens, r]`, for `right: [r, in]`.
+fn project(x: MatRef<'_, f32>, right: &[f32]) -> Vec<f32> {
+    let mut buffer = Vec::new();
+    let mut projected = Vec::new();
+    for token in 0..x.nrows() {
+        let x = rows::row(x, token, &mut buffer);
+        projected.extend(right.chunks_exact(x.len().max(1)).map(|r| dot(x, r)));
+    }
+    projected
+}
+
+/// `X·diag(1/λ)`, row-major.
+fn smoothed(x: MatRef<'_, f32>, smooth: &Smooth) -> Vec<f32> {
+    let inverse = smooth.inverse();
+    let mut buffer = Vec::new();
+    let mut scaled = Vec::with_capacity(x.nrows() * x.ncols());
+    for token in 0..x.nrows() {
+        scaled.extend(rows::row(x, token, &mut buffer).iter().zip(&inverse).map(|(x, s)| x * s));
+    }
+    scaled
+}

@@ -1,0 +1,51 @@
+//! The formula, one entry at a time, in f64: what every faster path and every GPU kernel is held to.
+
+use crate::{Error, Split};
+use alloc::vec;
+use rankbit_linalg::faer::{Mat, MatRef};
+
+/// `y[t, o] = Σ_k x[t, k]·q̃[o, k]/λ_k + Σ_i (Σ_k x[t, k]·R[i, k])·L[o, i]`, each sum in f64, rounded once.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] when `x` does not have the split's `in` columns.
+pub fn apply(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
+    let ((out, features), tokens) = (split.shape(), x.nrows());
+    if x.ncols() != features {
+        return Err(Error::ShapeMismatch {
+            what: "activations",
+            expected: (tokens, features),
+            found: (tokens, x.ncols()),
+        });
+    }
+    let inverse = split.transform().map_or_else(|| vec![1.0; features], rankbit_quant::Smooth::inverse);
+    let mut sums = Mat::<f64>::zeros(tokens, out);
+    if let Some(base) = split.base() {
+        let mut row = vec![0.0; features];
+        for o in 0..out {
+            base.row_into(o, &mut row)?;
+            for t in 0..tokens {
+                for k in 0..features {
+                    sums[(t, o)] += f64::from(x[(t, k)]) * f64::from(inverse[k]) * f64::from(row[k]);
+                }
+            }
+        }
+    }
+    if let Some(low_rank) = split.low_rank() {
+        let (left, right, rank) = (low_rank.left().to_f32(), low_rank.right().to_f32(), low_rank.rank());
+        for t in 0..tokens {
+            for i in 0..rank {
+                let z: f64 =
+                    (0..features).map(|k| f64::from(x[(t, k)]) * f64::from(right[i * features + k])).sum();
+                for o in 0..out {
+                    sums[(t, o)] += z * f64::from(left[o * rank + i]);
+                }
+            }
+        }
+    }
+    Ok(Mat::from_fn(tokens, out, |t, o| narrow(sums[(t, o)])))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is this function's purpose")]
+const fn narrow(value: f64) -> f32 {
+    value as f32
+}

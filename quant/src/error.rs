@@ -1,0 +1,65 @@
+//! The crate's one error type.
+
+use thiserror::Error;
+
+/// Why a quantizer, a packed storage or a product refused its input.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Error {
+    /// Two arguments disagree in shape.
+    #[error("{what}: expected shape {expected:?}, found {found:?}")]
+    ShapeMismatch {
+        /// The argument that disagrees.
+        what: &'static str,
+        /// The shape that the other arguments ask for.
+        expected: (usize, usize),
+        /// The shape that was passed.
+        found: (usize, usize),
+    },
+    /// A group size of zero.
+    #[error("group size {group_size} is not usable for {in_features} input features")]
+    GroupSize {
+        /// The group size asked for.
+        group_size: usize,
+        /// Entries along `in`.
+        in_features: usize,
+    },
+    /// NaN or an infinity in a matrix to be quantized.
+    #[error("weight[{row}, {col}] is not finite")]
+    NonFinite {
+        /// Row of the first such entry.
+        row: usize,
+        /// Column of the first such entry.
+        col: usize,
+    },
+    /// NaN or an infinity among stored values (scales, factors).
+    #[error("{what}[{index}] is not finite")]
+    StoredNonFinite {
+        /// Which stored values.
+        what: &'static str,
+        /// Flat index of the first one.
+        index: usize,
+    },
+    /// A stored part has the wrong number of bytes.
+    #[error("part '{part}' has {found} bytes, expected {expected}")]
+    PartLength {
+        /// The part's name.
+        part: &'static str,
+        /// Bytes that shape and scheme ask for.
+        expected: usize,
+        /// Bytes that were passed.
+        found: usize,
+    },
+    /// A combination of scheme fields that means nothing.
+    #[error("scheme is not valid: {reason}")]
+    InvalidScheme {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A size that overflows this machine's address space.
+    #[error("{what} is too large for this machine")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+    },
+}

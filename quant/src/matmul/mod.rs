@@ -1,0 +1,101 @@
+//! `Y = X·Ŵᵀ` straight from packed codes.
+//!
+//! [`reference`] is the formula, in f64. [`apply_into`] decodes one row of the weight at a time into a buffer
+//! and multiplies it with all tokens while it is in cache: memory O(in) besides the operands, never the matrix.
+//!
+//! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·|X|·|Ŵ|ᵀ`, `γ = K·u/(1 - K·u)`, `K = in + 2`, `u = 2⁻²⁴`.
+//! Each output is summed in one fixed order: the same bits for any number of threads.
+
+mod dot;
+pub mod reference;
+
+use crate::{Error, Quantized, rows};
+use alloc::{vec, vec::Vec};
+pub use dot::dot;
+use rankbit_linalg::faer::{Mat, MatMut, MatRef};
+
+/// Rows of the weight that one task handles.
+const ROWS_PER_TASK: usize = 16;
+
+/// `Y = X·Ŵᵀ` as a new matrix `[tokens, out]`.
+///
+/// # Errors
+/// As [`apply_into`].
+pub fn apply(weight: &Quantized, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
+    let mut y = Mat::zeros(x.nrows(), weight.shape().0);
+    apply_into(weight, x, y.as_mut())?;
+    Ok(y)
+}
+
+/// `Y = X·Ŵᵀ` for `x: [tokens, in]`, into `y: [tokens, out]`. Cost O(tokens · out · in).
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] when `x` or `y` does not fit the weight.
+pub fn apply_into(weight: &Quantized, x: MatRef<'_, f32>, y: MatMut<'_, f32>) -> Result<(), Error> {
+    apply_with(weight, x, y, |_, _| {})
+}
+
+/// [`apply_into`] with an epilogue: `finish(row, values)` sees the outputs of weight row `row` for all tokens
+/// while they are hot, and may add to them.
+///
+/// # Errors
+/// As [`apply_into`].
+pub fn apply_with(
+    weight: &Quantized,
+    x: MatRef<'_, f32>,
+    mut y: MatMut<'_, f32>,
+    finish: impl Fn(usize, &mut [f32]) + Send + Sync,
+) -> Result<(), Error> {
+    let (out, features) = weight.shape();
+    let tokens = x.nrows();
+    for (what, expected, found) in [
+        ("activations", (tokens, features), (x.nrows(), x.ncols())),
+        ("output", (tokens, out), (y.nrows(), y.ncols())),
+    ] {
+        if expected != found {
+            return Err(Error::ShapeMismatch { what, expected, found });
+        }
+    }
+    let mut table = [0.0; 256];
+    let table = weight.value_table(&mut table);
+    let mut packed_x = Vec::with_capacity(tokens * features);
+    let mut buffer = Vec::new();
+    for token in 0..tokens {
+        packed_x.extend_from_slice(rows::row(x, token, &mut buffer));
+    }
+    let task = |first: usize| {
+        let count = ROWS_PER_TASK.min(out - first);
+        let (mut codes, mut row) = (vec![0; features], vec![0.0; features]);
+        let mut values = vec![0.0; count * tokens];
+        for (i, values) in values.chunks_exact_mut(tokens.max(1)).enumerate() {
+            weight.decode_row(first + i, table, &mut codes, &mut row);
+            for (value, x) in values.iter_mut().zip(packed_x.chunks_exact(features.max(1))) {
+                *value = dot(&row, x);
+            }
+            finish(first + i, values);
+        }
+        values
+    };
+    for (block, values) in run(out.div_ceil(ROWS_PER_TASK), |block| task(block * ROWS_PER_TASK)) {
+        for (i, values) in values.chunks_exact(tokens.max(1)).enumerate() {
+            for (entry, &value) in y.as_mut().col_mut(block * ROWS_PER_TASK + i).iter_mut().zip(values) {
+                *entry = value;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs `task(0..count)` on rayon's current pool and hands back the results in order.
+#[cfg(feature = "std")]
+fn run<T: Send>(count: usize, task: impl Fn(usize) -> T + Send + Sync) -> impl Iterator<Item = (usize, T)> {
+    use rayon::prelude::*;
+    let results: Vec<T> = (0..count).into_par_iter().map(&task).collect();
+    results.into_iter().enumerate()
+}
+
+/// Runs `task(0..count)` one after another.
+#[cfg(not(feature = "std"))]
+fn run<T>(count: usize, task: impl Fn(usize) -> T) -> impl Iterator<Item = (usize, T)> {
+    (0..count).map(move |i| (i, task(i)))
+}

@@ -1,0 +1,219 @@
+//! The storage of a quantized matrix: packed codes, scales, zero points.
+//!
+//! Byte layout (little-endian throughout):
+//!
+//! | part | contents |
+//! |---|---|
+//! | codes | `out` rows of ⌈in · bits / 8⌉ bytes, each row one bit stream ([`pack`](crate::pack)) |
+//! | scales | one value per group, row by row, in the scheme's scale format; one value for a whole-matrix group |
+//! | zeros | one bit stream of all zero points, in the order of the scales, as wide as the codes; empty without |
+
+use crate::{Error, Floats, Grouping, Scheme, ZeroPoint, pack};
+use alloc::{vec, vec::Vec};
+use rankbit_linalg::faer::Mat;
+
+/// A matrix `[out, in]` of few bits.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Quantized {
+    shape: (usize, usize),
+    scheme: Scheme,
+    grouping: Grouping,
+    codes: Vec<u8>,
+    scales: Floats,
+    zeros: Vec<u8>,
+}
+
+impl Quantized {
+    /// Assembles the storage from its parts.
+    ///
+    /// # Errors
+    /// [`Error::InvalidScheme`], [`Error::GroupSize`], [`Error::TooLarge`] for a scheme or shape that does
+    /// not work, [`Error::PartLength`] when a part's size is not what shape and scheme ask for,
+    /// [`Error::StoredNonFinite`] for a scale that is NaN or infinite.
+    pub fn from_parts(
+        shape: (usize, usize),
+        scheme: Scheme,
+        codes: Vec<u8>,
+        scales: Floats,
+        zeros: Vec<u8>,
+    ) -> Result<Self, Error> {
+        scheme.check()?;
+        let grouping = scheme.group.over(shape)?;
+        let lengths = part_lengths(shape, &scheme)?;
+        for (part, expected, found) in [
+            ("codes", lengths.codes, codes.len()),
+            ("scales", lengths.scales * scheme.scale_format.bytes(), scales.len() * scales.format().bytes()),
+            ("zeros", lengths.zeros, zeros.len()),
+        ] {
+            if expected != found {
+                return Err(Error::PartLength { part, expected, found });
+            }
+        }
+        if scales.format() != scheme.scale_format {
+            return Err(Error::InvalidScheme { reason: "scales are not in the scheme's scale format" });
+        }
+        if let Some(index) = (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
+            return Err(Error::StoredNonFinite { what: "scales", index });
+        }
+        Ok(Self { shape, scheme, grouping, codes, scales, zeros })
+    }
+
+    /// Rows and columns, `(out, in)`.
+    pub const fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    /// The number format.
+    pub const fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// The groups.
+    pub const fn grouping(&self) -> &Grouping {
+        &self.grouping
+    }
+
+    /// The packed codes.
+    pub fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// The packed codes of one row.
+    ///
+    /// # Panics
+    /// When `row` is not below `out`.
+    pub fn row_codes(&self, row: usize) -> &[u8] {
+        let bytes = self.codes.len().checked_div(self.shape.0).unwrap_or(0);
+        &self.codes[row * bytes..(row + 1) * bytes]
+    }
+
+    /// The scales, in group order.
+    pub const fn scales(&self) -> &Floats {
+        &self.scales
+    }
+
+    /// The packed zero points.
+    pub fn zeros(&self) -> &[u8] {
+        &self.zeros
+    }
+
+    /// Scale of group `group` of row `row`.
+    ///
+    /// # Panics
+    /// When there is no such group.
+    pub fn scale(&self, row: usize, group: usize) -> f32 {
+        self.scales.get(self.grouping.index(row, group))
+    }
+
+    /// Zero point of group `group` of row `row`; 0 for schemes without.
+    ///
+    /// # Panics
+    /// When there is no such group.
+    pub fn zero_point(&self, row: usize, group: usize) -> u8 {
+        match self.scheme.zero {
+            ZeroPoint::None => 0,
+            ZeroPoint::Integer => {
+                pack::get(&self.zeros, self.scheme.code.bits(), self.grouping.index(row, group))
+            }
+        }
+    }
+
+    /// Every stored bit: codes with their padding, scales, zero points.
+    pub fn stored_bits(&self) -> u64 {
+        let bytes = self.codes.len() + self.scales.len() * self.scales.format().bytes() + self.zeros.len();
+        bytes as u64 * 8
+    }
+
+    /// Writes row `row`, decoded, to `out`: `ŵ = s · (value(code) - z)`, each a single f32 rounding.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when there is no such row or `out` is not `in` entries long.
+    pub fn row_into(&self, row: usize, out: &mut [f32]) -> Result<(), Error> {
+        if row >= self.shape.0 || out.len() != self.shape.1 {
+            return Err(Error::ShapeMismatch {
+                what: "row",
+                expected: self.shape,
+                found: (row.saturating_add(1), out.len()),
+            });
+        }
+        let mut values = [0.0; 256];
+        let mut codes = vec![0; self.shape.1];
+        self.decode_row(row, self.value_table(&mut values), &mut codes, out);
+        Ok(())
+    }
+
+    /// The whole matrix, decoded.
+    pub fn dequantize(&self) -> Mat<f32> {
+        let (rows, cols) = self.shape;
+        let (mut values, mut codes) = ([0.0; 256], vec![0; cols]);
+        let values = self.value_table(&mut values);
+        let mut row_values = vec![0.0; cols];
+        let mut matrix = Mat::zeros(rows, cols);
+        for row in 0..rows {
+            self.decode_row(row, values, &mut codes, &mut row_values);
+            for (entry, &value) in matrix.row_mut(row).iter_mut().zip(&row_values) {
+                *entry = value;
+            }
+        }
+        matrix
+    }
+
+    /// The values of all codes, for [`Quantized::decode_row`].
+    pub(crate) fn value_table<'a>(&self, table: &'a mut [f32; 256]) -> &'a [f32; 256] {
+        for (code, value) in (0..=u8::MAX).zip(table.iter_mut()) {
+            *value = self.scheme.code.value(code);
+        }
+        table
+    }
+
+    /// Decodes row `row` into `out` (`in` entries) through `values` and the scratch `codes` (`in` entries).
+    pub(crate) fn decode_row(&self, row: usize, values: &[f32; 256], codes: &mut [u8], out: &mut [f32]) {
+        pack::unpack(self.row_codes(row), self.scheme.code.bits(), codes);
+        let size = self.grouping.size;
+        for (group, (codes, out)) in codes.chunks(size).zip(out.chunks_mut(size)).enumerate() {
+            let scale = self.scale(row, group);
+            if let crate::Code::Int { bits, signed } = self.scheme.code {
+                let zero = f32::from(self.zero_point(row, group)) + crate::code::int::offset(bits, signed);
+                for (value, &code) in out.iter_mut().zip(codes.iter()) {
+                    *value = (f32::from(code) - zero) * scale;
+                }
+            } else {
+                for (value, &code) in out.iter_mut().zip(codes.iter()) {
+                    *value = values[usize::from(code)] * scale;
+                }
+            }
+        }
+    }
+}
+
+/// Sizes of the stored parts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartLengths {
+    /// Bytes of all codes.
+    pub codes: usize,
+    /// Number of scales.
+    pub scales: usize,
+    /// Bytes of all zero points.
+    pub zeros: usize,
+}
+
+/// Sizes of the parts of a matrix `shape` stored by `scheme`.
+///
+/// # Errors
+/// [`Error::GroupSize`] for a group size of 0, [`Error::TooLarge`] when a size overflows.
+pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLengths, Error> {
+    let (rows, cols) = shape;
+    let bits = scheme.code.bits();
+    let grouping = scheme.group.over(shape)?;
+    let codes = pack::packed_len(cols, bits)
+        .and_then(|row| row.checked_mul(rows))
+        .ok_or(Error::TooLarge { what: "codes" })?;
+    grouping.scales.checked_mul(scheme.scale_format.bytes()).ok_or(Error::TooLarge { what: "scales" })?;
+    let zeros = match scheme.zero {
+        ZeroPoint::None => 0,
+        ZeroPoint::Integer => {
+            pack::packed_len(grouping.scales, bits).ok_or(Error::TooLarge { what: "zero points" })?
+        }
+    };
+    Ok(PartLengths { codes, scales: grouping.scales, zeros })
+}
