@@ -1,0 +1,65 @@
+//! The best approximation of a rank under a metric, in closed form.
+//!
+//! ```text
+//! minimize ‖A − C‖_M  over rank C ≤ r        ‖E‖²_M = Σᵢ dᵢ · eᵢ H eᵢᵀ = ‖D^½ E S‖²,   H = S Sᵀ
+//!
+//! C = D^-½ · [D^½ A S]ᵣ · S⁻¹ = D^-½ · Uᵣ · (Uᵣᵀ D^½ A)       Uᵣ: left singular vectors of D^½ A S
+//! ```
+//!
+//! The second form needs no inverse of S: [B]ᵣ = Uᵣ Uᵣᵀ B. So a singular H (fewer tokens than inputs) costs no
+//! accuracy, and in directions without weight C continues A's projection instead of blowing up. The result
+//! does not depend on which root S is taken, because B Bᵀ = D^½ A H Aᵀ D^½ does not.
+//!
+//! Sources: arXiv:2403.07378 (SVD-LLM), arXiv:2312.05821 (ASVD), and the metric form of Eckart and Young.
+
+use faer::{Mat, MatRef};
+
+use super::{Factors, Method, best_rank};
+use crate::{Error, MetricRoot, Scalar, dense};
+
+/// argmin ‖A − C‖_M over matrices of rank at most `rank`, as two factors in original coordinates whose
+/// columns and rows have equal norms pairwise.
+///
+/// Cost: one product A·S (2·m·n² flops with a Gram metric, m·n with a diagonal one), then that of `method`.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] if the metric has another width or height than `a`; otherwise those of
+/// [`best_rank`].
+pub fn weighted<T: Scalar>(
+    a: MatRef<'_, T>,
+    rank: usize,
+    root: &MetricRoot,
+    method: &Method,
+) -> Result<Factors<T>, Error> {
+    super::check_rank(a, rank)?;
+    let exponent = dense::scale_exponent::<T>(dense::largest_modulus(a, "matrix")?);
+    let mut storage = None;
+    let scaled = dense::prepared(a, exponent, &mut storage);
+    let svd = best_rank(root.apply_normalized(scaled)?.as_ref(), rank, method)?;
+    let mut u = svd.u;
+    let rows = root.scale_rows(scaled);
+    let mut right = dense::product(u.transpose(), rows.as_ref().map_or(scaled, |rows| rows.as_ref()));
+    root.unscale_rows(&mut u);
+    balance(&mut u, &mut right, dense::power_of_two(exponent));
+    Ok(Factors { left: u, right })
+}
+
+/// Multiplies the product by `factor` and shares it so that column i of `left` and row i of `right` have
+/// equal norms.
+fn balance<T: Scalar>(left: &mut Mat<T>, right: &mut Mat<T>, factor: f64) {
+    for (column, row) in left.col_iter_mut().zip(right.row_iter_mut()) {
+        let norm = |square: f64| libm::sqrt(square);
+        let left_norm = norm(column.rb().iter().map(|&x| x.to_f64() * x.to_f64()).sum());
+        let right_norm = norm(row.rb().iter().map(|&x| x.to_f64() * x.to_f64()).sum()) * factor;
+        let share =
+            if left_norm > 0.0 && right_norm > 0.0 { libm::sqrt(right_norm / left_norm) } else { 1.0 };
+        for value in column.iter_mut() {
+            *value = T::from_f64(value.to_f64() * share);
+        }
+        for value in row.iter_mut() {
+            *value = T::from_f64(value.to_f64() * (factor / share));
+        }
+    }
+}
+
+use faer::reborrow::Reborrow;

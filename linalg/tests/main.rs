@@ -1,0 +1,1 @@
+//! Tests of rankbit-linalg, one module per method.
