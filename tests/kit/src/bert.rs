@@ -21,6 +21,7 @@ use rayon::prelude::*;
 
 use crate::Error;
 use crate::dense::linear;
+use crate::erf::gelu;
 use crate::tensor::Tensors;
 
 /// Tokens that go through the network together.
@@ -233,7 +234,7 @@ impl Bert {
             let mixed = layer.mix.apply(&self.attention(&q, &k, &v, &spans), observe);
             h = layer.mix_norm.apply(mixed, &h);
             let mut wide = layer.widen.apply(&h, observe);
-            wide.par_chunks_mut(4096).flatten().for_each(|x| *x = gelu(*x));
+            wide.par_chunks_mut(4096).for_each(gelu);
             h = layer.narrow_norm.apply(layer.narrow.apply(&wide, observe), &h);
         }
         spans.iter().map(|span| self.pool(self.rows(&h, span))).collect()
@@ -314,10 +315,6 @@ impl Norm {
         });
         x
     }
-}
-
-fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
 /// Eight sums side by side, so that the compiler may use vector registers.

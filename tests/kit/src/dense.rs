@@ -66,6 +66,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::cast_possible_truncation, reason = "the operands are rounded on purpose")]
     fn products_match_plain_loops_over_several_panels() {
         let (tokens, inputs, outputs) = (PANEL + 3, 2 * PANEL + 5, 7);
         let (x, weight, bias) = (noise(tokens * inputs), noise(outputs * inputs), noise(outputs));

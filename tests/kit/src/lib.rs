@@ -23,6 +23,8 @@ pub mod calibration;
 #[cfg(feature = "model")]
 mod dense;
 #[cfg(feature = "model")]
+mod erf;
+#[cfg(feature = "model")]
 mod error;
 #[cfg(feature = "model")]
 pub mod model;
