@@ -1,6 +1,8 @@
 //! Shared helpers on dense matrices: checks, sequential products, conversions, power-of-two scaling.
 
 use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::reborrow::ReborrowMut;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 use crate::{Error, Scalar};
@@ -135,25 +137,165 @@ pub(crate) fn convert<T: Scalar, U: Scalar>(a: MatRef<'_, T>, factor: f64) -> Ma
 
 /// `out = factor·a`, in another precision.
 pub(crate) fn convert_into<T: Scalar, U: Scalar>(mut out: MatMut<'_, U>, a: MatRef<'_, T>, factor: f64) {
-    for j in 0..a.ncols().min(out.ncols()) {
-        let source = a.col(j);
-        let target = out.rb_mut().col_mut(j);
-        match (source.try_as_col_major(), target.try_as_col_major_mut()) {
-            (Some(source), Some(target)) => {
-                for (to, &from) in target.as_slice_mut().iter_mut().zip(source.as_slice()) {
+    // Few rows at a time, so that neither side's cache lines are evicted before all of a line is used.
+    const ROWS: usize = 8;
+    let unit = a.row_stride() == 1 && out.row_stride() == 1;
+    let step = if unit { a.nrows().max(1) } else { ROWS };
+    let mut start = 0;
+    while start < a.nrows() {
+        let rows = step.min(a.nrows() - start);
+        let (mut target, source) = (out.rb_mut().subrows_mut(start, rows), a.subrows(start, rows));
+        for (target, source) in target.rb_mut().col_iter_mut().zip(source.col_iter()) {
+            if let Some(source) = source.try_as_col_major() {
+                for (to, &from) in target.iter_mut().zip(source.as_slice()) {
+                    *to = U::from_f64(from.to_f64() * factor);
+                }
+            } else {
+                for (to, &from) in target.iter_mut().zip(source.iter()) {
                     *to = U::from_f64(from.to_f64() * factor);
                 }
             }
-            _ => {
-                for (to, &from) in out.rb_mut().col_mut(j).iter_mut().zip(source.iter()) {
-                    *to = U::from_f64(from.to_f64() * factor);
+        }
+        start += rows;
+    }
+}
+
+/// An owned matrix, stored as its transpose where that is how its source was stored.
+pub(crate) struct Oriented<T> {
+    stored: Mat<T>,
+    transposed: bool,
+}
+
+impl<T: Scalar> Oriented<T> {
+    pub(crate) fn view(&self) -> MatRef<'_, T> {
+        if self.transposed { self.stored.transpose() } else { self.stored.as_ref() }
+    }
+}
+
+impl<T> From<Mat<T>> for Oriented<T> {
+    fn from(stored: Mat<T>) -> Self {
+        Self { stored, transposed: false }
+    }
+}
+
+/// diag(rows)·a·diag(columns), the factors taken as 1 where absent; the products are formed in f64.
+pub(crate) fn scaled<T: Scalar>(
+    a: MatRef<'_, T>,
+    rows: Option<&[f64]>,
+    columns: Option<&[f64]>,
+) -> Oriented<T> {
+    let transposed = a.row_stride() != 1 && a.col_stride() == 1;
+    let (a, rows, columns) = if transposed { (a.transpose(), columns, rows) } else { (a, rows, columns) };
+    let mut stored = Mat::<T>::zeros(a.nrows(), a.ncols());
+    for (j, (target, source)) in stored.col_iter_mut().zip(a.col_iter()).enumerate() {
+        let outer = columns.map_or(1.0, |columns| columns.get(j).copied().unwrap_or(1.0));
+        match rows {
+            None => {
+                for (to, &from) in target.iter_mut().zip(source.iter()) {
+                    *to = T::from_f64(from.to_f64() * outer);
+                }
+            }
+            Some(rows) => {
+                for ((to, &from), inner) in target.iter_mut().zip(source.iter()).zip(rows) {
+                    *to = T::from_f64(from.to_f64() * outer * inner);
+                }
+            }
+        }
+    }
+    Oriented { stored, transposed }
+}
+
+/// Σᵢⱼ rowᵢ·columnⱼ·aᵢⱼ², in f64, the weights taken as 1 where absent.
+pub(crate) fn weighted_norm_squared<T: Scalar>(
+    a: MatRef<'_, T>,
+    rows: Option<&[f64]>,
+    columns: Option<&[f64]>,
+) -> f64 {
+    if rows.is_none() && columns.is_none() {
+        return norm_squared(a);
+    }
+    let transposed = a.row_stride() != 1 && a.col_stride() == 1;
+    let (a, rows, columns) = if transposed { (a.transpose(), columns, rows) } else { (a, rows, columns) };
+    let mut total = 0.0;
+    for (j, column) in a.col_iter().enumerate() {
+        let outer = columns.map_or(1.0, |columns| columns.get(j).copied().unwrap_or(0.0));
+        let sum = match (column.try_as_col_major(), rows) {
+            (Some(column), None) => line_norm_squared(column.as_slice()),
+            (Some(column), Some(rows)) => line_weighted_norm_squared(column.as_slice(), rows),
+            (None, None) => column.iter().map(|&x| x.to_f64() * x.to_f64()).sum(),
+            (None, Some(rows)) => {
+                column.iter().zip(rows).map(|(&x, weight)| weight * x.to_f64() * x.to_f64()).sum()
+            }
+        };
+        total += outer * sum;
+    }
+    total
+}
+
+/// Σᵢ weightᵢ·xᵢ², in f64.
+fn line_weighted_norm_squared<T: Scalar>(line: &[T], weights: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let mut lanes = [0.0f64; LANES];
+    let (chunks, weight_chunks) = (line.chunks_exact(LANES), weights.chunks_exact(LANES));
+    let tail = chunks.remainder().iter().zip(weight_chunks.remainder());
+    let tail: f64 = tail.map(|(&x, weight)| weight * x.to_f64() * x.to_f64()).sum();
+    for (chunk, weights) in chunks.zip(weight_chunks) {
+        for ((&value, weight), lane) in chunk.iter().zip(weights).zip(&mut lanes) {
+            let value = value.to_f64();
+            *lane += weight * value * value;
+        }
+    }
+    lanes.into_iter().sum::<f64>() + tail
+}
+
+/// Copies the lower half of a square matrix to its upper half, tile by tile.
+pub(crate) fn mirror_lower<T: Scalar>(a: &mut Mat<T>) {
+    const TILE: usize = 16;
+    let n = a.nrows().min(a.ncols());
+    for first_column in (0..n).step_by(TILE) {
+        for first_row in (first_column..n).step_by(TILE) {
+            for j in first_column..n.min(first_column + TILE) {
+                for i in first_row.max(j + 1)..n.min(first_row + TILE) {
+                    a[(j, i)] = a[(i, j)];
                 }
             }
         }
     }
 }
 
-use faer::reborrow::ReborrowMut;
+/// out += alpha·XᵀX, the lower half only.
+pub(crate) fn add_gram_lower<T: Scalar>(out: MatMut<'_, T>, x: MatRef<'_, T>, alpha: T) {
+    triangular::matmul(
+        out,
+        BlockStructure::TriangularLower,
+        Accum::Add,
+        x.transpose(),
+        BlockStructure::Rectangular,
+        x,
+        BlockStructure::Rectangular,
+        alpha,
+        Par::Seq,
+    );
+}
+
+/// alpha·a·b with a square lower triangular b, whose upper half (and diagonal if `strict`) is not read.
+pub(crate) fn product_lower<T: Scalar>(a: MatRef<'_, T>, b: MatRef<'_, T>, strict: bool, alpha: T) -> Mat<T> {
+    let mut out = Mat::zeros(a.nrows(), b.ncols());
+    let structure =
+        if strict { BlockStructure::StrictTriangularLower } else { BlockStructure::TriangularLower };
+    triangular::matmul(
+        out.as_mut(),
+        BlockStructure::Rectangular,
+        Accum::Replace,
+        a,
+        BlockStructure::Rectangular,
+        b,
+        structure,
+        alpha,
+        Par::Seq,
+    );
+    out
+}
 
 /// 2ᵉ for |e| ≤ 1000, exactly.
 pub(crate) fn power_of_two(exponent: i32) -> f64 {

@@ -14,11 +14,13 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Mat, MatRef};
 
 use crate::metric::{check_finite, check_weights, symmetrize};
-use crate::{Error, Metric, Stream, dense};
+use crate::{Error, Metric, Scalar, Stream, dense};
+
+/// Rows converted to f64 at a time.
+const PANEL: usize = 256;
 
 /// Which of the larger moments to collect; the vectors always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -139,33 +141,52 @@ impl Moments {
             return Ok(());
         }
         let after = before + x.nrows() as u64;
-        let keep = before as f64 / after as f64;
-        let add = 1.0 / after as f64;
+        self.rescale(before as f64 / after as f64);
+        let mut start = 0;
+        while start < x.nrows() {
+            let rows = PANEL.min(x.nrows() - start);
+            let panel = dense::convert(x.subrows(start, rows), 1.0);
+            self.add_panel(&panel, 1.0 / after as f64);
+            start += rows;
+        }
         if let Some(gram) = &mut self.parts.gram {
-            update_gram(gram, x, keep, add);
-        }
-        let column_sums = |values: &mut Vec<f64>, f: fn(f64) -> f64| {
-            for (value, column) in values.iter_mut().zip(x.col_iter()) {
-                *value = *value * keep + add * column.iter().map(|&x| f(f64::from(x))).sum::<f64>();
-            }
-        };
-        if let Some(values) = &mut self.parts.second_moment {
-            column_sums(values, |x| x * x);
-        }
-        if let Some(values) = &mut self.parts.mean_abs {
-            column_sums(values, f64::abs);
-        }
-        if let Some(values) = &mut self.parts.mean {
-            column_sums(values, |x| x);
-        }
-        if let Some(values) = &mut self.parts.absmax {
-            for (value, column) in values.iter_mut().zip(x.col_iter()) {
-                *value = column.iter().fold(*value, |largest, x| largest.max(x.abs()));
-            }
+            dense::mirror_lower(gram);
         }
         self.update_sample(x, before);
         self.parts.tokens = Some(after);
         Ok(())
+    }
+
+    /// Multiplies every mean by `keep`.
+    fn rescale(&mut self, keep: f64) {
+        let parts = &mut self.parts;
+        for column in parts.gram.iter_mut().flat_map(|gram| gram.col_iter_mut()) {
+            column.iter_mut().for_each(|value| *value *= keep);
+        }
+        let vectors = [&mut parts.second_moment, &mut parts.mean_abs, &mut parts.mean];
+        for values in vectors.into_iter().flatten() {
+            values.iter_mut().for_each(|value| *value *= keep);
+        }
+    }
+
+    /// Adds `add` times the sums over the rows of a panel (only the lower half of the Gram matrix).
+    fn add_panel(&mut self, panel: &Mat<f64>, add: f64) {
+        let parts = &mut self.parts;
+        if let Some(gram) = &mut parts.gram {
+            dense::add_gram_lower(gram.as_mut(), panel.as_ref(), add);
+        }
+        let add_sums = |values: &mut Option<Vec<f64>>, sum: fn(&[f64]) -> f64| {
+            for (j, value) in values.iter_mut().flatten().enumerate() {
+                *value += add * sum(panel.col_as_slice(j));
+            }
+        };
+        add_sums(&mut parts.second_moment, dense::line_norm_squared);
+        add_sums(&mut parts.mean_abs, |column| column.iter().map(|x| x.abs()).sum());
+        add_sums(&mut parts.mean, |column| column.iter().sum());
+        for (j, value) in parts.absmax.iter_mut().flatten().enumerate() {
+            let largest = panel.col_as_slice(j).iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+            *value = value.max(<f32 as Scalar>::from_f64(largest));
+        }
     }
 
     /// Reservoir sampling (algorithm R): every row seen so far is in the sample with equal probability, and the
@@ -331,38 +352,6 @@ impl Moments {
         match &self.parts.row_weight {
             Some(weights) => metric.with_rows(weights.clone()),
             None => Ok(metric),
-        }
-    }
-}
-
-/// gram ← keep·gram + add·XᵀX, in panels of rows converted to f64.
-fn update_gram(gram: &mut Mat<f64>, x: MatRef<'_, f32>, keep: f64, add: f64) {
-    const PANEL: usize = 256;
-    for column in gram.col_iter_mut() {
-        for value in column.iter_mut() {
-            *value *= keep;
-        }
-    }
-    let mut start = 0;
-    while start < x.nrows() {
-        let rows = PANEL.min(x.nrows() - start);
-        let panel: Mat<f64> = dense::convert(x.subrows(start, rows), 1.0);
-        triangular::matmul(
-            gram.as_mut(),
-            BlockStructure::TriangularLower,
-            Accum::Add,
-            panel.transpose(),
-            BlockStructure::Rectangular,
-            panel.as_ref(),
-            BlockStructure::Rectangular,
-            add,
-            Par::Seq,
-        );
-        start += rows;
-    }
-    for j in 0..gram.ncols() {
-        for i in j + 1..gram.nrows() {
-            gram[(j, i)] = gram[(i, j)];
         }
     }
 }

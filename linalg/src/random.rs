@@ -96,10 +96,11 @@ impl Stream {
         }
     }
 
-    /// Fills `out` with independent values uniform in [0, 1), in order (in f32 rounding may give 1).
+    /// Fills `out` with independent values uniform in [0, 1), in order: multiples of 2⁻²⁴ in f32, of 2⁻⁵³ in f64.
     pub fn fill_uniform<T: Scalar>(&mut self, out: &mut [T]) {
+        let unit = T::epsilon().to_f64() / 2.0;
         for value in out {
-            *value = T::from_f64(self.next_uniform());
+            *value = T::from_f64(libm::floor(self.next_uniform() / unit) * unit);
         }
     }
 }

@@ -12,8 +12,7 @@ mod root;
 
 use alloc::vec::Vec;
 
-use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Mat, MatRef};
 
 use crate::{Error, Scalar, dense};
 
@@ -86,10 +85,9 @@ impl Metric {
         self.check_shape(e.shape())?;
         dense::largest_modulus(e, "matrix under a metric")?;
         let total = match &self.columns {
-            ColumnMetric::Identity if self.rows.is_none() => dense::norm_squared(e),
-            ColumnMetric::Identity => self.norm_squared_by_columns(e, |_| 1.0),
+            ColumnMetric::Identity => dense::weighted_norm_squared(e, self.rows.as_deref(), None),
             ColumnMetric::Diagonal(weights) => {
-                self.norm_squared_by_columns(e, |j| weights.get(j).copied().unwrap_or(0.0))
+                dense::weighted_norm_squared(e, self.rows.as_deref(), Some(weights))
             }
             ColumnMetric::Gram(gram) => self.norm_squared_gram(e, gram.as_ref()),
         };
@@ -193,19 +191,6 @@ impl Metric {
         self.rows.as_ref().map_or(1.0, |rows| rows.get(row).copied().unwrap_or(0.0))
     }
 
-    fn norm_squared_by_columns<T: Scalar>(&self, e: MatRef<'_, T>, weight: impl Fn(usize) -> f64) -> f64 {
-        let mut total = 0.0;
-        for (j, column) in e.col_iter().enumerate() {
-            let mut sum = 0.0;
-            for (i, &value) in column.iter().enumerate() {
-                let value = value.to_f64();
-                sum += self.row_weight(i) * value * value;
-            }
-            total += weight(j) * sum;
-        }
-        total
-    }
-
     /// Σᵢ rowᵢ·eᵢ H eᵢᵀ with H = N + diag(h) + Nᵀ, N strictly lower: eᵢ H eᵢᵀ = eᵢ·(2·eᵢ N + eᵢ∘h).
     fn norm_squared_gram<T: Scalar>(&self, e: MatRef<'_, T>, gram: MatRef<'_, f64>) -> f64 {
         const PANEL: usize = 128;
@@ -215,18 +200,7 @@ impl Metric {
         while start < e.nrows() {
             let rows = PANEL.min(e.nrows() - start);
             let panel: Mat<f64> = dense::convert(e.subrows(start, rows), 1.0);
-            let mut image = Mat::<f64>::zeros(rows, n);
-            triangular::matmul(
-                image.as_mut(),
-                BlockStructure::Rectangular,
-                Accum::Replace,
-                panel.as_ref(),
-                BlockStructure::Rectangular,
-                gram,
-                BlockStructure::StrictTriangularLower,
-                2.0,
-                Par::Seq,
-            );
+            let image = dense::product_lower(panel.as_ref(), gram, true, 2.0);
             for j in 0..n {
                 let diagonal = gram[(j, j)];
                 let columns = panel.col(j).iter().zip(image.col(j).iter()).enumerate();

@@ -18,16 +18,19 @@ use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
 use faer::{Col, Mat, MatRef, Par};
 
 use super::{ColumnMetric, Metric};
-use crate::{Error, Scalar, dense};
+use crate::dense::{self, Oriented};
+use crate::{Error, Scalar};
 
 /// A square root of a [`Metric`]: `‖E‖_M = ‖apply(E)‖`. Made by [`Metric::root`].
 #[derive(Debug, Clone)]
 pub struct MetricRoot {
     columns: ColumnRoot,
-    /// S = scale · (the root stored in `columns`), a power of two that keeps the stored root near 1.
+    /// S = scale · (the root stored in `columns`), a power of two that keeps the stored root near 1; 0 for a
+    /// metric without any weight.
     scale: f64,
-    /// √row weights, none below 10⁻⁶ of the largest.
+    /// √row = row_scale · rows, none below 10⁻⁶ of the largest; `row_scale` is like `scale`.
     rows: Option<Vec<f64>>,
+    row_scale: f64,
     floored: usize,
 }
 
@@ -60,20 +63,23 @@ impl MetricRoot {
                 found: damping,
             });
         }
-        let rows = metric.rows.as_deref().map(row_roots).transpose()?;
+        let (rows, row_scale) = match metric.rows.as_deref().map(row_roots).transpose()? {
+            Some((roots, scale)) => (Some(roots), scale),
+            None => (None, 1.0),
+        };
         match &metric.columns {
             ColumnMetric::Identity => {
                 let scale = libm::sqrt(1.0 + damping);
-                Ok(Self { columns: ColumnRoot::Identity, scale, rows, floored: 0 })
+                Ok(Self { columns: ColumnRoot::Identity, scale, rows, row_scale, floored: 0 })
             }
             ColumnMetric::Diagonal(weights) => {
                 super::check_weights(weights, "column weight", false)?;
                 let (roots, scale, floored) = diagonal_roots(weights, damping);
-                Ok(Self { columns: ColumnRoot::Diagonal(roots), scale, rows, floored })
+                Ok(Self { columns: ColumnRoot::Diagonal(roots), scale, rows, row_scale, floored })
             }
             ColumnMetric::Gram(gram) => {
                 let (columns, scale, floored) = gram_root(gram, damping)?;
-                Ok(Self { columns, scale, rows, floored })
+                Ok(Self { columns, scale, rows, row_scale, floored })
             }
         }
     }
@@ -83,23 +89,26 @@ impl MetricRoot {
         self.floored
     }
 
-    /// diag(√row)·E·S.
+    /// diag(√row)·E·S, so that its Frobenius norm is ‖E‖_M (of the damped metric).
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the metric has another width or height than `e`.
+    /// [`Error::ShapeMismatch`] if the metric has another width or height than `e`; [`Error::NonFinite`] if an
+    /// entry of `e` or of the result is NaN or infinite.
     pub fn apply<T: Scalar>(&self, e: MatRef<'_, T>) -> Result<Mat<T>, Error> {
-        let mut out = self.apply_normalized(e)?;
-        scale_in_place(&mut out, self.scale);
-        Ok(out)
+        dense::largest_modulus(e, "matrix under a metric")?;
+        let out = dense::convert(self.apply_normalized(e)?.view(), self.scale * self.row_scale);
+        finite(out)
     }
 
     /// R·S⁻¹ (no row weights): rows of a factor back to original coordinates.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the metric has another width than `r`.
+    /// [`Error::ShapeMismatch`] if the metric has another width than `r`; [`Error::NonFinite`] if an entry of
+    /// `r` or of the result is NaN or infinite.
     pub fn unapply_right<T: Scalar>(&self, r: MatRef<'_, T>) -> Result<Mat<T>, Error> {
         self.check_width(r)?;
-        let mut out: Mat<f64> = dense::convert(r, 1.0 / self.scale);
+        dense::largest_modulus(r, "factor under a metric")?;
+        let mut out: Mat<f64> = dense::convert(r, inverse(self.scale));
         match &self.columns {
             ColumnRoot::Identity => {}
             ColumnRoot::Diagonal(roots) => divide_columns(&mut out, roots),
@@ -112,55 +121,57 @@ impl MetricRoot {
                 out = dense::product(out.as_ref(), vectors.transpose());
             }
         }
-        Ok(dense::convert(out.as_ref(), 1.0))
+        finite(dense::convert(out.as_ref(), 1.0))
     }
 
     /// diag(√row)⁻¹·L: columns of a factor back to original coordinates.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the metric has another height than `l`.
+    /// [`Error::ShapeMismatch`] if the metric has another height than `l`; [`Error::NonFinite`] if an entry of
+    /// `l` or of the result is NaN or infinite.
     pub fn unapply_left<T: Scalar>(&self, l: MatRef<'_, T>) -> Result<Mat<T>, Error> {
         self.check_height(l)?;
-        let mut out = l.to_owned();
+        dense::largest_modulus(l, "factor under a metric")?;
+        let mut out = dense::convert(l, inverse(self.row_scale));
         self.unscale_rows(&mut out);
-        Ok(out)
+        finite(out)
     }
 
-    /// [`MetricRoot::apply`] up to a constant factor, free of overflow.
-    pub(crate) fn apply_normalized<T: Scalar>(&self, e: MatRef<'_, T>) -> Result<Mat<T>, Error> {
-        self.check_width(e)?;
-        self.check_height(e)?;
-        let rows = self.scale_rows(e);
-        let e = rows.as_ref().map_or(e, |rows| rows.as_ref());
-        Ok(match &self.columns {
-            ColumnRoot::Identity => e.to_owned(),
-            ColumnRoot::Diagonal(roots) => {
-                let mut out = e.to_owned();
-                multiply_columns(&mut out, roots);
-                out
+    /// Whether nothing is weighted: every minimizer is that of the Frobenius norm.
+    pub(crate) fn is_identity(&self) -> bool {
+        self.rows.is_none() && matches!(self.columns, ColumnRoot::Identity)
+    }
+
+    /// [`MetricRoot::apply`] without the constant factors: free of overflow for matrices of moderate scale.
+    pub(crate) fn apply_normalized<T: Scalar>(&self, e: MatRef<'_, T>) -> Result<Oriented<T>, Error> {
+        self.check_shape(e)?;
+        let rows = self.rows.as_deref();
+        let weighted = |root: &Mat<f64>, lower: bool| {
+            let root = dense::convert(root.as_ref(), 1.0);
+            let scaled = rows.map(|rows| dense::scaled(e, Some(rows), None));
+            let e = scaled.as_ref().map_or(e, |scaled| scaled.view());
+            if lower {
+                dense::product_lower(e, root.as_ref(), false, T::from_f64(1.0))
+            } else {
+                dense::product(e, root.as_ref())
             }
-            ColumnRoot::Cholesky(lower) => dense::product(e, dense::convert(lower.as_ref(), 1.0).as_ref()),
+        };
+        Ok(match &self.columns {
+            ColumnRoot::Identity => dense::scaled(e, rows, None),
+            ColumnRoot::Diagonal(roots) => dense::scaled(e, rows, Some(roots)),
+            ColumnRoot::Cholesky(lower) => weighted(lower, true).into(),
             ColumnRoot::Eigen { vectors, roots } => {
-                let mut out = dense::product(e, dense::convert(vectors.as_ref(), 1.0).as_ref());
-                multiply_columns(&mut out, roots);
-                out
+                dense::scaled(weighted(vectors, false).as_ref(), None, Some(roots))
             }
         })
     }
 
-    /// diag(√row)·E, or `None` without row weights.
-    pub(crate) fn scale_rows<T: Scalar>(&self, e: MatRef<'_, T>) -> Option<Mat<T>> {
-        let roots = self.rows.as_ref()?;
-        let mut out = e.to_owned();
-        for column in out.col_iter_mut() {
-            for (value, root) in column.iter_mut().zip(roots) {
-                *value = T::from_f64(value.to_f64() * root);
-            }
-        }
-        Some(out)
+    /// diag(√row)·E up to a constant factor, or `None` without row weights.
+    pub(crate) fn scale_rows<T: Scalar>(&self, e: MatRef<'_, T>) -> Option<Oriented<T>> {
+        self.rows.as_deref().map(|roots| dense::scaled(e, Some(roots), None))
     }
 
-    /// L ← diag(√row)⁻¹·L.
+    /// L ← diag(√row)⁻¹·L up to the same factor.
     pub(crate) fn unscale_rows<T: Scalar>(&self, l: &mut Mat<T>) {
         if let Some(roots) = &self.rows {
             for column in l.col_iter_mut() {
@@ -169,6 +180,11 @@ impl MetricRoot {
                 }
             }
         }
+    }
+
+    pub(crate) fn check_shape<T>(&self, a: MatRef<'_, T>) -> Result<(), Error> {
+        self.check_width(a)?;
+        self.check_height(a)
     }
 
     fn check_width<T>(&self, a: MatRef<'_, T>) -> Result<(), Error> {
@@ -196,12 +212,14 @@ impl MetricRoot {
     }
 }
 
-fn multiply_columns<T: Scalar>(a: &mut Mat<T>, factors: &[f64]) {
-    for (column, factor) in a.col_iter_mut().zip(factors) {
-        for value in column.iter_mut() {
-            *value = T::from_f64(value.to_f64() * factor);
-        }
-    }
+/// A result that left the range of its type is an error, not an infinity.
+fn finite<T: Scalar>(a: Mat<T>) -> Result<Mat<T>, Error> {
+    dense::largest_modulus(a.as_ref(), "result under a metric").map(|_| a)
+}
+
+/// 1/scale; 1 for a metric without weight, of which nothing can be undone.
+fn inverse(scale: f64) -> f64 {
+    if scale == 0.0 { 1.0 } else { 1.0 / scale }
 }
 
 fn divide_columns(a: &mut Mat<f64>, divisors: &[f64]) {
@@ -212,22 +230,16 @@ fn divide_columns(a: &mut Mat<f64>, divisors: &[f64]) {
     }
 }
 
-fn scale_in_place<T: Scalar>(a: &mut Mat<T>, factor: f64) {
-    for column in a.col_iter_mut() {
-        for value in column.iter_mut() {
-            *value = T::from_f64(value.to_f64() * factor);
-        }
-    }
-}
-
-fn row_roots(weights: &[f64]) -> Result<Vec<f64>, Error> {
+/// Normalized roots of the row weights, and their scale.
+fn row_roots(weights: &[f64]) -> Result<(Vec<f64>, f64), Error> {
     super::check_weights(weights, "row weight", true)?;
     let largest = weights.iter().copied().fold(0.0, f64::max);
     if largest == 0.0 {
-        return Ok(weights.iter().map(|_| 1.0).collect());
+        return Ok((weights.iter().map(|_| 1.0).collect(), 0.0));
     }
-    // Relative to the largest: constant factors change no minimizer, but `apply` must keep them.
-    Ok(weights.iter().map(|w| libm::sqrt(*w).max(ROW_FLOOR * libm::sqrt(largest))).collect())
+    let (square, scale) = near(largest);
+    let floor = ROW_FLOOR * libm::sqrt(largest / square);
+    Ok((weights.iter().map(|w| libm::sqrt(w / square).max(floor)).collect(), scale))
 }
 
 /// A power of four near `value`, and its root.

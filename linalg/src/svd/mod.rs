@@ -23,6 +23,7 @@ mod weighted;
 
 use alloc::vec::Vec;
 
+use faer::reborrow::Reborrow;
 use faer::{Mat, MatRef};
 
 use crate::{Error, Scalar, dense};
@@ -184,8 +185,6 @@ fn fix_signs<T: Scalar>(u: &mut Mat<T>, v: &mut Mat<T>) {
         }
     }
 }
-
-use faer::reborrow::Reborrow;
 
 /// The decomposition of rank 0, or of an empty matrix.
 fn nothing<T: Scalar>(a: MatRef<'_, T>, method: SvdMethod, norm: f64) -> Svd<T> {

@@ -12,6 +12,7 @@
 //!
 //! Sources: arXiv:2403.07378 (SVD-LLM), arXiv:2312.05821 (ASVD), and the metric form of Eckart and Young.
 
+use faer::reborrow::Reborrow;
 use faer::{Mat, MatRef};
 
 use super::{Factors, Method, best_rank};
@@ -35,10 +36,14 @@ pub fn weighted<T: Scalar>(
     let exponent = dense::scale_exponent::<T>(dense::largest_modulus(a, "matrix")?);
     let mut storage = None;
     let scaled = dense::prepared(a, exponent, &mut storage);
-    let svd = best_rank(root.apply_normalized(scaled)?.as_ref(), rank, method)?;
-    let mut u = svd.u;
+    root.check_shape(scaled)?;
+    let mut u = if root.is_identity() {
+        best_rank(scaled, rank, method)?.u
+    } else {
+        best_rank(root.apply_normalized(scaled)?.view(), rank, method)?.u
+    };
     let rows = root.scale_rows(scaled);
-    let mut right = dense::product(u.transpose(), rows.as_ref().map_or(scaled, |rows| rows.as_ref()));
+    let mut right = dense::product(u.transpose(), rows.as_ref().map_or(scaled, |rows| rows.view()));
     root.unscale_rows(&mut u);
     balance(&mut u, &mut right, dense::power_of_two(exponent));
     Ok(Factors { left: u, right })
@@ -48,9 +53,8 @@ pub fn weighted<T: Scalar>(
 /// equal norms.
 fn balance<T: Scalar>(left: &mut Mat<T>, right: &mut Mat<T>, factor: f64) {
     for (column, row) in left.col_iter_mut().zip(right.row_iter_mut()) {
-        let norm = |square: f64| libm::sqrt(square);
-        let left_norm = norm(column.rb().iter().map(|&x| x.to_f64() * x.to_f64()).sum());
-        let right_norm = norm(row.rb().iter().map(|&x| x.to_f64() * x.to_f64()).sum()) * factor;
+        let left_norm = libm::sqrt(column.rb().iter().map(|&x| x.to_f64() * x.to_f64()).sum());
+        let right_norm = libm::sqrt(row.rb().iter().map(|&x| x.to_f64() * x.to_f64()).sum()) * factor;
         let share =
             if left_norm > 0.0 && right_norm > 0.0 { libm::sqrt(right_norm / left_norm) } else { 1.0 };
         for value in column.iter_mut() {
@@ -61,5 +65,3 @@ fn balance<T: Scalar>(left: &mut Mat<T>, right: &mut Mat<T>, factor: f64) {
         }
     }
 }
-
-use faer::reborrow::Reborrow;
