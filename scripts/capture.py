@@ -32,7 +32,7 @@ import zlib
 
 import torch
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 
@@ -212,9 +212,14 @@ def main():
     texts = texts[:options.limit]
     if not texts:
         fail(f"{options.texts} has no text")
-    model, tokenizer = load(options.model, options.dtype)
+    if not options.output.absolute().parent.is_dir():
+        fail(f"{options.output}: there is no such folder")
+    try:
+        model, tokenizer = load(options.model, options.dtype)
+        modules, missing = linear_modules(model, options.model, options.include)
+    except (OSError, ValueError, SafetensorError) as error:
+        fail(f"{options.model}: {error}")
     model.to(options.device)
-    modules, missing = linear_modules(model, options.model, options.include)
     if missing:
         print(f"capture: not in the checkpoint, left out: {', '.join(missing)}", file=sys.stderr)
     if not modules:
@@ -231,7 +236,10 @@ def main():
     idle = sorted(set(modules) - set(capture.alias))
     if idle:
         print(f"capture: never ran on these texts, left out: {', '.join(idle)}", file=sys.stderr)
-    capture.save(options.output)
+    try:
+        capture.save(options.output)
+    except (OSError, SafetensorError) as error:
+        fail(f"{options.output}: {error}")
     print(f"{options.output}: {len(capture.moments)} inputs of {len(capture.alias)} linear layers")
 
 

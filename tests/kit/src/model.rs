@@ -1,4 +1,36 @@
 //! The sentence encoder: its files, its tokenizer, its embeddings.
+//!
+//! What an end-to-end test does with it:
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use rankbit_kit::calibration::{Calibration, output_error};
+//! use rankbit_kit::model::{SentenceModel, corpus, mean_cosine};
+//! use rankbit_kit::tensor::read_tensors;
+//! use rankbit_kit::text::Sentences;
+//!
+//! # fn main() -> Result<(), rankbit_kit::Error> {
+//! let model = SentenceModel::load()?;
+//! let text = Sentences::read(&corpus())?;
+//! let original = model.embed(&text.held_out)?;
+//!
+//! // For `rankbit compress --calib`, from sentences that the evaluation does not use.
+//! Calibration::capture(&model, &text.calibration)?.write(Path::new("acts.safetensors"))?;
+//!
+//! // ... compress `model::checkpoint()`, decompress it to dense.safetensors ...
+//! let dense = read_tensors(Path::new("dense.safetensors"))?;
+//! let cosine = mean_cosine(&original, &model.with(dense.clone())?.embed(&text.held_out)?)?;
+//!
+//! let held_out = Calibration::capture(&model, &text.held_out)?;
+//! for name in model.network().linear_names() {
+//!     let (weight, approximation) = (&model.tensors()[name].values, &dense[name].values);
+//!     let gram = &held_out.of(name).expect("every linear layer is captured").gram;
+//!     println!("{name}: {} (cosine {cosine})", output_error(weight, approximation, gram)?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +47,8 @@ const MAX_TOKENS: usize = 128;
 /// One unit-length embedding per sentence.
 pub type Embeddings = Vec<Vec<f32>>;
 
-/// Where `scripts/fetch-model.sh` puts its files: `data/` in the repository, or `$RANKBIT_DATA`.
+/// Where `scripts/fetch-model.sh` puts its files: `data/` in the repository, or the absolute path
+/// `$RANKBIT_DATA`.
 pub fn data_folder() -> PathBuf {
     let given = std::env::var_os("RANKBIT_DATA").map(PathBuf::from);
     given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data"))

@@ -1,0 +1,89 @@
+"""Kept vectors for the quantizers: codes, scales, zero points and decoded values of NumPy and bitsandbytes.
+
+    pip install numpy==2.4.6 bitsandbytes==0.50.2 torch==2.15.0
+    python scripts/oracle/quant_formats.py > tests/vectors/quant-formats.json
+
+Integers: NumPy's own float16 conversion and round-half-even, in float64. NF4: bitsandbytes' CPU quantizer.
+Inputs: Gaussian, heavy-tailed, exact ties, an all-zero group, one outlier, all-positive and all-negative
+groups, subnormals and signed zeros. Rows are whole numbers of groups.
+"""
+import json
+import sys
+
+import numpy as np
+
+GROUP = 32
+COLS = 96
+
+
+def inputs():
+    rng = np.random.default_rng(20)
+    rows = [rng.normal(size=COLS) * 0.05 for _ in range(3)]
+    rows.append(rng.standard_t(2.0, size=COLS))
+    ties = np.arange(COLS) % 15 - 7.0
+    ties[::2] += 0.5
+    rows.append(np.clip(ties, -7, 7))
+    zeros = np.zeros(COLS)
+    zeros[40] = 3.0
+    zeros[41] = -0.0
+    rows.append(zeros)
+    rows.append(np.abs(rng.normal(size=COLS)) + 2.0)
+    rows.append(-np.abs(rng.normal(size=COLS)) - 0.5)
+    rows.append(rng.normal(size=COLS) * 1e-3)
+    return np.asarray(rows, np.float32)
+
+
+def integers(x, bits, signed):
+    b = x.astype(np.float64).reshape(-1, GROUP)
+    if signed:
+        top = 2 ** (bits - 1) - 1
+        scale = np.float16(np.abs(b).max(1) / top).astype(np.float64)
+    else:
+        low, high = np.minimum(b.min(1), 0), np.maximum(b.max(1), 0)
+        scale = np.float16((high - low) / (2**bits - 1)).astype(np.float64)
+    safe = np.where(scale > 0, scale, 1.0)[:, None]
+    if signed:
+        zero = np.zeros(len(b))
+        q = np.clip(np.round(b / safe), -top, top)
+        codes = q + 2 ** (bits - 1)
+    else:
+        zero = np.clip(np.round(-low / safe[:, 0]), 0, 2**bits - 1)
+        codes = np.clip(np.round(b / safe) + zero[:, None], 0, 2**bits - 1)
+        q = codes - zero[:, None]
+    decoded = (q * scale[:, None]).astype(np.float32)
+    return codes, scale, zero, decoded
+
+
+def nf4(x):
+    import bitsandbytes.functional as F
+    import torch
+
+    packed, state = F.quantize_4bit(torch.from_numpy(x.reshape(-1)), blocksize=GROUP, quant_type="nf4")
+    byte = packed.reshape(-1).numpy()
+    codes = np.stack([byte >> 4, byte & 15], 1).reshape(-1, GROUP)  # bitsandbytes keeps the first code high
+    decoded = F.dequantize_4bit(packed, state).numpy().reshape(-1, GROUP)
+    return codes, state.absmax.numpy().astype(np.float64), np.zeros(len(codes)), decoded
+
+
+def bits_of(values):
+    return np.asarray(values, np.float32).reshape(-1).view(np.uint32).tolist()
+
+
+def main():
+    x = inputs()
+    out = {"rows": len(x), "cols": COLS, "group": GROUP, "input": bits_of(x), "formats": {}}
+    for name, made in [(f"{'' if s else 'u'}int{b}", integers(x, b, s)) for b in (8, 4, 3, 2) for s in (True, False)] + [
+        ("nf4", nf4(x))
+    ]:
+        codes, scale, zero, decoded = made
+        out["formats"][name] = {
+            "codes": codes.reshape(-1).astype(int).tolist(),
+            "scales": bits_of(scale),
+            "zeros": zero.astype(int).tolist(),
+            "decoded": bits_of(decoded),
+        }
+    json.dump(out, sys.stdout, separators=(",", ":"))
+
+
+if __name__ == "__main__":
+    main()
