@@ -1,0 +1,275 @@
+//! Choosing an adapter and opening it, so that every later failure is a value.
+
+use crate::Error;
+use crate::pipeline::Kernel;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Limits of an adapter that decide which products fit on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of one buffer that a kernel can see.
+    pub binding_bytes: u64,
+    /// Bytes of one buffer.
+    pub buffer_bytes: u64,
+    /// Workgroups along one dimension of a dispatch.
+    pub groups_per_dimension: u32,
+}
+
+/// What an adapter says of itself; from [`adapters`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct AdapterInfo {
+    /// Its name.
+    pub name: String,
+    /// The interface it is reached through: `vulkan`, `metal`, `dx12`.
+    pub backend: String,
+    /// `discrete`, `integrated`, `virtual`, `cpu` (a software driver) or `other`.
+    pub kind: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Its limits.
+    pub limits: Limits,
+    /// Why the kernels cannot run on it, or `None` when they can.
+    pub unfit: Option<String>,
+}
+
+/// Which adapter to open. The default takes the best one: discrete before integrated, virtual, unknown, software.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Selection {
+    /// Part of the adapter's name, in any case.
+    pub name: Option<String>,
+    /// The backend's name (`vulkan`, `metal`, `dx12`), in any case.
+    pub backend: Option<String>,
+    /// Limits below the adapter's own, to see early what a smaller device would refuse.
+    pub limits: Option<Limits>,
+}
+
+/// An open device. A clone is another handle to the same device.
+#[derive(Clone, Debug)]
+pub struct Gpu(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    info: AdapterInfo,
+    threads: u32,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    lost: Arc<Mutex<Option<String>>>,
+    stray: Arc<Mutex<Option<Error>>>,
+    pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+}
+
+/// Every adapter, best first, those that cannot run the kernels included.
+pub fn adapters() -> Vec<AdapterInfo> {
+    enumerate().iter().map(describe).collect()
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let instance = wgpu::Instance::new(descriptor);
+    let mut found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    found.sort_by_key(|adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    found
+}
+
+fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
+    let (info, limits) = (adapter.get_info(), adapter.limits());
+    let needs = [
+        ("storage buffers", limits.max_storage_buffers_per_shader_stage, 7),
+        ("threads of a workgroup", limits.max_compute_invocations_per_workgroup, 64),
+        ("workgroup memory", limits.max_compute_workgroup_storage_size, 4096),
+    ];
+    let compute = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS);
+    let unfit = if compute {
+        needs
+            .iter()
+            .find(|(_, has, needed)| has < needed)
+            .map(|(what, has, needed)| format!("{what}: {has}, {needed} needed"))
+    } else {
+        Some("no compute shaders".to_owned())
+    };
+    AdapterInfo {
+        name: info.name,
+        backend: info.backend.to_str().to_owned(),
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete",
+            wgpu::DeviceType::IntegratedGpu => "integrated",
+            wgpu::DeviceType::VirtualGpu => "virtual",
+            wgpu::DeviceType::Cpu => "cpu",
+            wgpu::DeviceType::Other => "other",
+        }
+        .to_owned(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        limits: Limits {
+            binding_bytes: limits.max_storage_buffer_binding_size,
+            buffer_bytes: limits.max_buffer_size,
+            groups_per_dimension: limits.max_compute_workgroups_per_dimension,
+        },
+        unfit,
+    }
+}
+
+impl Selection {
+    fn accepts(&self, info: &AdapterInfo) -> bool {
+        let within = |wanted: &Option<String>, text: &str| {
+            wanted.as_ref().is_none_or(|wanted| text.to_lowercase().contains(&wanted.to_lowercase()))
+        };
+        info.unfit.is_none()
+            && within(&self.name, &info.name)
+            && self.backend.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(&info.backend))
+    }
+
+    fn describe(&self) -> String {
+        let mut text = String::from("that can run the kernels");
+        if let Some(name) = &self.name {
+            text += &format!(", with '{name}' in its name");
+        }
+        if let Some(backend) = &self.backend {
+            text += &format!(", on backend '{backend}'");
+        }
+        text
+    }
+}
+
+impl Gpu {
+    /// Opens the best adapter.
+    ///
+    /// # Errors
+    /// As [`Gpu::with`].
+    pub fn new() -> Result<Self, Error> {
+        Self::with(&Selection::default())
+    }
+
+    /// Opens the best adapter that `selection` accepts; the next one when the best does not open.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] when none is accepted, [`Error::NoDevice`] when none of the accepted opens.
+    pub fn with(selection: &Selection) -> Result<Self, Error> {
+        let all: Vec<_> = enumerate().into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
+        let mut refused = None;
+        for (info, adapter) in &all {
+            if selection.accepts(info) {
+                match Self::open(adapter, info.clone(), selection.limits) {
+                    Ok(gpu) => return Ok(gpu),
+                    Err(error) => refused = refused.or(Some(error)),
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| {
+            let found: Vec<_> = all
+                .iter()
+                .map(|(info, _)| match &info.unfit {
+                    None => format!("{} ({})", info.name, info.backend),
+                    Some(reason) => format!("{} ({}; {reason})", info.name, info.backend),
+                })
+                .collect();
+            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+            Error::NoAdapter { wanted: selection.describe(), found }
+        }))
+    }
+
+    fn open(adapter: &wgpu::Adapter, mut info: AdapterInfo, cap: Option<Limits>) -> Result<Self, Error> {
+        let mut limits = adapter.limits();
+        if let Some(cap) = cap {
+            info.limits.binding_bytes = info.limits.binding_bytes.min(cap.binding_bytes);
+            info.limits.buffer_bytes = info.limits.buffer_bytes.min(cap.buffer_bytes);
+            info.limits.groups_per_dimension = info.limits.groups_per_dimension.min(cap.groups_per_dimension);
+            limits.max_compute_workgroups_per_dimension = info.limits.groups_per_dimension;
+            limits.max_storage_buffer_binding_size = info.limits.binding_bytes;
+            limits.max_buffer_size = info.limits.buffer_bytes;
+        }
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("rankbit"),
+            required_features: wgpu::Features::empty(),
+            required_limits: limits,
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        }))
+        .map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
+        let (lost, stray) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
+        let seen = Arc::clone(&lost);
+        device.set_device_lost_callback(move |reason, message| {
+            *lock(&seen) = Some(format!("{reason:?}: {message}"));
+        });
+        let seen = Arc::clone(&stray);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&seen).get_or_insert(Error::from_wgpu("an earlier operation", &error));
+        }));
+        // One 8-lane vector is a software driver's whole workgroup; hardware hides latency with more.
+        let threads = if info.kind == "cpu" { 8 } else { 64 };
+        let pipelines = Mutex::new(HashMap::new());
+        Ok(Self(Arc::new(Inner { info, threads, device, queue, lost, stray, pipelines })))
+    }
+
+    /// The adapter this device was opened on, with the limits in force.
+    pub fn adapter(&self) -> &AdapterInfo {
+        &self.0.info
+    }
+
+    /// Threads of a workgroup in kernels that share one sum among them.
+    pub(crate) fn threads(&self) -> u32 {
+        self.0.threads
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.info.limits
+    }
+
+    /// Runs `work`, turning whatever wgpu reports meanwhile into an error.
+    pub(crate) fn scoped<T>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&wgpu::Device, &wgpu::Queue) -> T,
+    ) -> Result<T, Error> {
+        self.alive()?;
+        let (device, queue) = (&self.0.device, &self.0.queue);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let value = work(device, queue);
+        // On native devices these futures are ready at once.
+        let [internal, memory, validation] =
+            [internal.pop(), memory.pop(), validation.pop()].map(pollster::block_on);
+        if let Some(error) = internal.or(memory).or(validation) {
+            return Err(Error::from_wgpu(what, &error));
+        }
+        self.alive()?;
+        Ok(value)
+    }
+
+    /// Waits until everything submitted is done.
+    pub(crate) fn wait(&self, what: &'static str) -> Result<(), Error> {
+        self.scoped(what, |device, _| device.poll(wgpu::PollType::wait_indefinitely()))?
+            .map(drop)
+            .map_err(|error| Error::Rejected { what, reason: error.to_string() })
+    }
+
+    /// The pipeline of `kernel`, compiled at its first use.
+    pub(crate) fn pipeline(&self, kernel: Kernel) -> Result<wgpu::ComputePipeline, Error> {
+        if let Some(pipeline) = lock(&self.0.pipelines).get(&kernel) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = self.scoped("compiling a kernel", |device, _| kernel.compile(device))?;
+        lock(&self.0.pipelines).insert(kernel, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn alive(&self) -> Result<(), Error> {
+        if let Some(reason) = lock(&self.0.lost).clone() {
+            return Err(Error::DeviceLost { reason });
+        }
+        lock(&self.0.stray).take().map_or(Ok(()), Err)
+    }
+}
+
+/// What a panicking thread left behind is still whole: every critical section above is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

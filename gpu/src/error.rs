@@ -1,0 +1,90 @@
+//! The crate's one error type.
+
+use rankbit_quant::Scheme;
+use thiserror::Error;
+
+/// Why a device, an upload or a product did not work.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Error {
+    /// No adapter that can run the kernels matches the selection.
+    #[error("no GPU adapter {wanted}; found: {found}")]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// The adapters there are, with the reason where one cannot run the kernels.
+        found: String,
+    },
+    /// The adapter refused to open a device.
+    #[error("adapter '{adapter}' did not open: {reason}")]
+    NoDevice {
+        /// The adapter's name.
+        adapter: String,
+        /// What it said.
+        reason: String,
+    },
+    /// No kernel handles this number format.
+    #[error("no GPU kernel for {} ({scheme:?})", scheme.name().unwrap_or("this scheme"))]
+    Unsupported {
+        /// The format.
+        scheme: Scheme,
+    },
+    /// Two arguments disagree in shape.
+    #[error("{what}: expected shape {expected:?}, found {found:?}")]
+    ShapeMismatch {
+        /// The argument that disagrees.
+        what: &'static str,
+        /// The shape that the other arguments ask for.
+        expected: (usize, usize),
+        /// The shape that was passed.
+        found: (usize, usize),
+    },
+    /// A size is beyond what the device, or a 32-bit index, can reach.
+    #[error("{what}: {needed} is more than this device's limit of {limit}")]
+    LimitExceeded {
+        /// Which size.
+        what: &'static str,
+        /// The size needed.
+        needed: u64,
+        /// The largest size possible.
+        limit: u64,
+    },
+    /// The device has no memory left.
+    #[error("{what}: the device is out of memory")]
+    OutOfMemory {
+        /// What was being done.
+        what: &'static str,
+    },
+    /// The device is gone (unplugged, reset, driver crash); open another.
+    #[error("the device is lost: {reason}")]
+    DeviceLost {
+        /// What the driver said.
+        reason: String,
+    },
+    /// wgpu or the driver refused an operation: a defect of this crate or of the driver.
+    #[error("{what} was refused: {reason}")]
+    Rejected {
+        /// What was being done.
+        what: &'static str,
+        /// The message.
+        reason: String,
+    },
+    /// A part of the split could not be read.
+    #[error("the split could not be read")]
+    Split(#[from] rankbit_lowrank::Error),
+    /// A part of the quantized term could not be read.
+    #[error("the quantized term could not be read")]
+    Quantized(#[from] rankbit_quant::Error),
+}
+
+impl Error {
+    /// What `source` of wgpu means while doing `what`.
+    pub(crate) fn from_wgpu(what: &'static str, source: &wgpu::Error) -> Self {
+        match source {
+            wgpu::Error::OutOfMemory { .. } => Self::OutOfMemory { what },
+            wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+                Self::Rejected { what, reason: description.clone() }
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! One file per operator, named after the CPU routine that is its twin.
+
+pub(crate) mod split_matmul;

@@ -1,0 +1,211 @@
+//! `Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ` on the device. Twin: [`rankbit_lowrank::split::matmul::reference`].
+//!
+//! Up to three dispatches of one pass, sums in f32:
+//!
+//! 1. *gather* `X·T` into the order of the packed lines; only with smoothing, or groups not a multiple of 8;
+//! 2. *project* `Z = X·Rᵀ`; only with a low-rank term;
+//! 3. *vector* (few tokens) or *matrix* (many): decodes `Q` on the fly and adds `Z·Lᵀ` before it stores.
+//!
+//! **Accuracy**, elementwise: `|Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ` with `γ = K·u/(1 - K·u)`, `K = in + r + 8`,
+//! `u = 2⁻²⁴`, for products that neither overflow nor fall below f32's normal range (devices may flush those to
+//! zero). Codes minus their zero points, and table entries, are exact.
+
+mod pack;
+mod workspace;
+
+pub use workspace::Workspace;
+
+use crate::pipeline::{Format, Kernel};
+use crate::{Error, Gpu, Timing};
+use pack::{COLUMNS, PADDING, Packed, ROWS};
+use rankbit_linalg::faer::{Mat, MatRef};
+use rankbit_lowrank::Split;
+
+/// From this many tokens on the matrix kernel is used.
+const MATRIX_TOKENS: usize = 9;
+
+/// A split on a device, ready to multiply; from [`Gpu::upload`].
+#[derive(Clone, Debug)]
+pub struct GpuLinear {
+    gpu: Gpu,
+    shape: (usize, usize),
+    rank: usize,
+    format: Format,
+    tiles: usize,
+    lines: usize,
+    groups: usize,
+    shift: u32,
+    codes: wgpu::Buffer,
+    scales: wgpu::Buffer,
+    zeros: wgpu::Buffer,
+    left: wgpu::Buffer,
+    right: wgpu::Buffer,
+    gather: Option<Gather>,
+}
+
+/// What the gather kernel reads: for each column of the lines, its input column and 1/λ.
+#[derive(Clone, Debug)]
+struct Gather {
+    columns: wgpu::Buffer,
+    inverse: wgpu::Buffer,
+}
+
+impl Gpu {
+    /// Repacks `split` into the kernels' layout and copies it to the device. Any shape, any group size, any scale
+    /// format; `int4`, `uint4` and `nf4`; either term may be missing.
+    ///
+    /// Device memory is that of the packed codes, plus scales and factors as f32. A group size that is not a
+    /// multiple of 8 pads each group to one; a group of an odd number of lines repeats its scales
+    /// (`operator/split_matmul/pack.rs`).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a number format without a kernel, [`Error::LimitExceeded`] when a part is
+    /// larger than the device can bind, and whatever the device reports.
+    pub fn upload(&self, split: &Split) -> Result<GpuLinear, Error> {
+        let (out, features) = split.shape();
+        let packed = split.base().map(Packed::new).transpose()?.unwrap_or_else(|| Packed {
+            format: Format::Int4,
+            lines: 0,
+            groups: 0,
+            shift: 31,
+            codes: Vec::new(),
+            scales: Vec::new(),
+            zeros: Vec::new(),
+            columns: Vec::new(),
+        });
+        let gather = if split.base().is_some() && (split.transform().is_some() || !packed.columns.is_empty())
+        {
+            Some(self.upload_gather(split, &packed)?)
+        } else {
+            None
+        };
+        let rank = split.rank();
+        let factors = split.low_rank().map(|term| (term.left().to_f32(), term.right().to_f32()));
+        let (left, right) = factors.unwrap_or_default();
+        let linear = GpuLinear {
+            gpu: self.clone(),
+            shape: (out, features),
+            rank,
+            format: packed.format,
+            tiles: out.div_ceil(ROWS),
+            lines: packed.lines,
+            groups: packed.groups,
+            shift: packed.shift,
+            codes: self.storage("codes", &packed.codes)?,
+            scales: self.storage("scales", &packed.scales)?,
+            zeros: self.storage("zero points", &packed.zeros)?,
+            left: self.storage("left factor", &pack::tiled(&left, out, rank))?,
+            right: self.storage(
+                "right factor",
+                &pack::padded(&right, features, features.div_ceil(COLUMNS) * COLUMNS),
+            )?,
+            gather,
+        };
+        // Send the copies off, so that a device without memory says so here.
+        self.scoped("uploading", |_, queue| queue.submit([]))?;
+        self.wait("uploading")?;
+        Ok(linear)
+    }
+
+    fn upload_gather(&self, split: &Split, packed: &Packed) -> Result<Gather, Error> {
+        let features = split.shape().1;
+        let mut columns = packed.columns.clone();
+        if columns.is_empty() {
+            for k in 0..packed.lines * COLUMNS {
+                columns.push(if k < features { crate::buffer::narrow("columns", k)? } else { PADDING });
+            }
+        }
+        let factors = split.transform().map(rankbit_quant::Smooth::inverse);
+        let inverse: Vec<f32> = columns
+            .iter()
+            .map(|&k| match &factors {
+                None => 1.0,
+                Some(factors) => usize::try_from(k).ok().and_then(|k| factors.get(k)).copied().unwrap_or(0.0),
+            })
+            .collect();
+        Ok(Gather {
+            columns: self.storage("columns", &columns)?,
+            inverse: self.storage("smoothing factors", &inverse)?,
+        })
+    }
+}
+
+impl GpuLinear {
+    /// Rows and columns of the matrix, `(out, in)`.
+    pub const fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    /// The device that holds it.
+    pub const fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Bytes that one product reads of this matrix: codes, scales, zero points and factors as they lie on the device.
+    pub fn device_bytes(&self) -> u64 {
+        let parts = [&self.codes, &self.scales, &self.zeros, &self.left, &self.right];
+        let gather = self.gather.as_ref().map_or(0, |g| g.columns.size() + g.inverse.size());
+        parts.iter().map(|part| part.size()).sum::<u64>() + gather
+    }
+
+    /// `Y = X·Ŵᵀ` for `x: [tokens, in]`, waiting for the result. Allocates the buffers it needs; for repeated
+    /// products of one size keep a [`Workspace`].
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when `x` does not have `in` columns, [`Error::LimitExceeded`] when activations
+    /// or result are larger than the device can bind, and whatever the device reports.
+    pub fn apply(&self, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
+        self.check(x)?;
+        self.workspace(x.nrows())?.apply(x)
+    }
+
+    /// [`GpuLinear::apply`], and the time of the product alone: `runs` repetitions on resident buffers, each from
+    /// submission to idle.
+    ///
+    /// # Errors
+    /// As [`GpuLinear::apply`].
+    pub fn apply_timed(&self, x: MatRef<'_, f32>, runs: usize) -> Result<(Mat<f32>, Timing), Error> {
+        self.check(x)?;
+        let workspace = self.workspace(x.nrows())?;
+        let y = workspace.apply(x)?;
+        let timing = Timing::of(runs, || workspace.run())?;
+        Ok((y, timing))
+    }
+
+    /// Buffers for products with `tokens` rows of activations.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] when they are larger than the device can bind, and whatever the device reports.
+    pub fn workspace(&self, tokens: usize) -> Result<Workspace<'_>, Error> {
+        Workspace::new(self, tokens, 0)
+    }
+
+    /// [`GpuLinear::workspace`] whose written buffers are `guard` words longer than they need to be; everything
+    /// in them is [`GUARD`](crate::buffer::GUARD).
+    pub(crate) fn guarded_workspace(&self, tokens: usize, guard: u64) -> Result<Workspace<'_>, Error> {
+        Workspace::new(self, tokens, guard)
+    }
+
+    fn check(&self, x: MatRef<'_, f32>) -> Result<(), Error> {
+        let expected = (x.nrows(), self.shape.1);
+        let found = (x.nrows(), x.ncols());
+        if expected == found {
+            Ok(())
+        } else {
+            Err(Error::ShapeMismatch { what: "activations", expected, found })
+        }
+    }
+
+    /// The kernel for `tokens`, and how many workgroups it takes.
+    fn plan(&self, tokens: usize) -> (Kernel, u64) {
+        let (format, threads) = (self.format, self.gpu.threads());
+        if tokens >= MATRIX_TOKENS {
+            let [quads, blocks] = crate::pipeline::MATRIX_SHAPE.map(u64::from);
+            let across = (4 * self.tiles as u64).div_ceil(quads);
+            return (Kernel::Matrix { format }, across.saturating_mul((tokens as u64).div_ceil(4 * blocks)));
+        }
+        let each = if tokens > 2 { 4 } else { u32::try_from(tokens).unwrap_or(1).max(1) };
+        let blocks = (tokens as u64).div_ceil(u64::from(each));
+        (Kernel::Vector { format, threads, tokens: each }, blocks.saturating_mul(self.tiles as u64))
+    }
+}

@@ -1,0 +1,217 @@
+//! From planar codes to lines of 16 rows × 8 columns: the layout of `shader/shared/split.wgsl`.
+//!
+//! ```text
+//! codes  [tiles][lines][16 rows]  u32: byte j = column j (low half) and column 4 + j (high half) of the line
+//! scales [tiles][groups][16 rows] f32
+//! zeros  [tiles][groups][4]       u32: byte i = zero point of row 4·q + i
+//! ```
+//! A line must lie in one group. So each group is padded to whole lines ([`Packed::columns`] says which input
+//! column stands where), and the kernels' groups are the largest power-of-two number of lines that divides the
+//! scheme's, scales repeated: finding a line's group is then one shift. Groups that are a multiple of 8 columns
+//! wide need no padding; a power of two times 8, no repetition.
+
+use crate::Error;
+use crate::pipeline::Format;
+use rankbit_quant::{Quantized, pack};
+
+/// Rows of a tile.
+pub(crate) const ROWS: usize = 16;
+/// Columns of a line.
+pub(crate) const COLUMNS: usize = 8;
+/// A column that stands for padding.
+pub(crate) const PADDING: u32 = u32::MAX;
+
+/// A quantized matrix in the kernels' layout, still on the host.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Packed {
+    pub(crate) format: Format,
+    /// Lines of a tile.
+    pub(crate) lines: usize,
+    /// Groups of a row.
+    pub(crate) groups: usize,
+    /// Line `l` belongs to group `l >> shift`.
+    pub(crate) shift: u32,
+    pub(crate) codes: Vec<u32>,
+    pub(crate) scales: Vec<f32>,
+    /// Empty for formats without zero points.
+    pub(crate) zeros: Vec<u32>,
+    /// Input column of each column of the lines, or [`PADDING`]; empty when they are in their natural order.
+    pub(crate) columns: Vec<u32>,
+}
+
+impl Packed {
+    /// Repacks `matrix`. Cost O(out · in), once.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a number format without a kernel, [`Error::LimitExceeded`] for a matrix that
+    /// 32-bit indices do not reach.
+    pub(crate) fn new(matrix: &Quantized) -> Result<Self, Error> {
+        let scheme = matrix.scheme();
+        let format = Format::of(scheme).ok_or(Error::Unsupported { scheme: *scheme })?;
+        let ((rows, cols), grouping) = (matrix.shape(), matrix.grouping());
+        let (size, per_row) = (grouping.size, grouping.per_row);
+        // Lines of a full group; all but the last group are full.
+        let span = size.div_ceil(COLUMNS);
+        let last = cols - size * per_row.saturating_sub(1);
+        let lines = span * per_row.saturating_sub(1) + last.div_ceil(COLUMNS);
+        let shift = if per_row > 1 { span.trailing_zeros() } else { 31 };
+        let groups = if per_row > 1 { lines.div_ceil(1 << shift) } else { per_row };
+        let tiles = rows.div_ceil(ROWS);
+        let limit = u64::from(u32::MAX);
+        let needed = crate::buffer::product(&[tiles, lines, ROWS]);
+        if needed > limit {
+            return Err(Error::LimitExceeded { what: "words of codes", needed, limit });
+        }
+        let natural = per_row <= 1 || size.is_multiple_of(COLUMNS);
+        // Column `k` of the matrix stands at `place(k)` among the columns of the lines.
+        let place = |k: usize| if natural { k } else { k / size * span * COLUMNS + k % size };
+        let mut columns = Vec::new();
+        if !natural {
+            columns.resize(lines * COLUMNS, PADDING);
+            for k in 0..cols {
+                columns[place(k)] = crate::buffer::narrow("columns", k)?;
+            }
+        }
+
+        let mut codes = vec![0_u32; tiles * lines * ROWS];
+        let mut scales = vec![0.0; tiles * groups * ROWS];
+        let mut zeros = vec![0_u32; if format == Format::Uint4 { tiles * groups * ROWS / 4 } else { 0 }];
+        let (mut planar, mut placed) = (vec![0; cols], vec![0; lines * COLUMNS]);
+        for row in 0..rows {
+            let (tile, row_of_tile) = (row / ROWS, row % ROWS);
+            pack::unpack(matrix.row_codes(row), 4, &mut planar);
+            if natural {
+                placed[..cols].copy_from_slice(&planar);
+            } else {
+                for (from, to) in planar.chunks(size).zip(placed.chunks_mut(span * COLUMNS)) {
+                    to[..from.len()].copy_from_slice(from);
+                }
+            }
+            let first = tile * lines * ROWS + row_of_tile;
+            for (line, code) in placed.chunks_exact(COLUMNS).enumerate() {
+                codes[first + line * ROWS] =
+                    u32::from_le_bytes([0, 1, 2, 3].map(|j| code[j] | (code[4 + j] << 4)));
+            }
+            for group in 0..groups {
+                let source = if per_row > 1 { (group << shift) / span } else { 0 };
+                let at = (tile * groups + group) * ROWS + row_of_tile;
+                scales[at] = matrix.scale(row, source);
+                if let Some(word) = zeros.get_mut(at / 4) {
+                    *word |= u32::from(matrix.zero_point(row, source)) << (8 * (at % 4));
+                }
+            }
+        }
+        Ok(Self { format, lines, groups, shift, codes, scales, zeros, columns })
+    }
+}
+
+/// A row-major matrix `[rows, cols]` with its rows in tiles, as the kernels read `L`: `[tiles][cols][16 rows]`.
+pub(crate) fn tiled(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    let mut out = vec![0.0; rows.div_ceil(ROWS) * cols * ROWS];
+    for (row, values) in values.chunks_exact(cols.max(1)).enumerate() {
+        for (col, &value) in values.iter().enumerate() {
+            out[(row / ROWS * cols + col) * ROWS + row % ROWS] = value;
+        }
+    }
+    out
+}
+
+/// A row-major matrix with its rows padded by zeros to `stride`.
+pub(crate) fn padded(values: &[f32], cols: usize, stride: usize) -> Vec<f32> {
+    let mut out = vec![0.0; values.len() / cols.max(1) * stride];
+    for (from, to) in values.chunks_exact(cols.max(1)).zip(out.chunks_exact_mut(stride.max(1))) {
+        to[..cols].copy_from_slice(from);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rankbit_quant::{FloatFormat, Floats, Group, Scheme, part_lengths, scheme};
+
+    fn nibble(value: usize) -> u8 {
+        value.to_le_bytes()[0] & 15
+    }
+
+    /// `[rows, cols]` with code (row + 3·col) mod 16, scale row + group / 8 and zero point (row + group) mod 16.
+    fn matrix(rows: usize, cols: usize, scheme: Scheme) -> Quantized {
+        let scheme = scheme.with_scale_format(FloatFormat::F32);
+        let lengths = part_lengths((rows, cols), &scheme).unwrap();
+        let per_row = lengths.scales / rows;
+        let mut codes = Vec::new();
+        for row in 0..rows {
+            let line: Vec<u8> = (0..cols).map(|col| nibble(row + 3 * col)).collect();
+            let mut packed = vec![0; pack::packed_len(cols, 4).unwrap()];
+            pack::pack(&line, 4, &mut packed);
+            codes.extend(packed);
+        }
+        let scales: Vec<f32> =
+            (0..lengths.scales).map(|i| (i / per_row) as f32 + (i % per_row) as f32 / 8.0).collect();
+        let points: Vec<u8> = (0..lengths.scales).map(|i| nibble(i / per_row + i % per_row)).collect();
+        let mut zeros = vec![0; lengths.zeros];
+        if !zeros.is_empty() {
+            pack::pack(&points, 4, &mut zeros);
+        }
+        Quantized::from_parts((rows, cols), scheme, codes, Floats::encode(&scales, FloatFormat::F32), zeros)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_word_is_eight_columns_of_a_row() {
+        let packed = Packed::new(&matrix(2, 10, scheme::INT4.with_group(Group::Row))).unwrap();
+        assert_eq!((packed.lines, packed.groups, packed.shift), (2, 1, 31));
+        assert!(packed.columns.is_empty() && packed.zeros.is_empty());
+        // Row 0: codes 0 3 6 9 12 15 2 5 | 8 11; byte j = column j + 16·column (4 + j).
+        assert_eq!(packed.codes[0], u32::from_le_bytes([0xC0, 0xF3, 0x26, 0x59]));
+        assert_eq!(packed.codes[16], u32::from_le_bytes([8, 11, 0, 0]));
+        // Row 1: each code one more; then rows of padding.
+        assert_eq!(packed.codes[1], u32::from_le_bytes([0xD1, 0x04, 0x37, 0x6A]));
+        assert_eq!(packed.codes[2..16], [0; 14]);
+        assert_eq!(packed.scales, [[0.0, 1.0].as_slice(), &[0.0; 14]].concat());
+    }
+
+    /// Every code, scale and zero point is found where the kernels look for it, for any group size.
+    #[test]
+    fn every_entry_is_where_its_line_says() {
+        for group in
+            [1, 3, 5, 8, 12, 16, 24, 40, 48, 64, 100].map(Group::Size).into_iter().chain([Group::Row])
+        {
+            for cols in [1, 5, 8, 9, 47, 64, 65, 131] {
+                let matrix = matrix(18, cols, scheme::UINT4.with_group(group));
+                let packed = Packed::new(&matrix).unwrap();
+                let mut seen = vec![0; cols];
+                for place in 0..packed.lines * COLUMNS {
+                    let column = packed.columns.get(place).map_or(place, |&c| c as usize);
+                    if column >= cols {
+                        continue;
+                    }
+                    seen[column] += 1;
+                    for row in 0..18 {
+                        let (tile, r, line) = (row / ROWS, row % ROWS, place / COLUMNS);
+                        let word = packed.codes[(tile * packed.lines + line) * ROWS + r];
+                        let code = word >> (8 * (place % 4)) >> (4 * (place % 8 / 4)) & 15;
+                        assert_eq!(code as usize, (row + 3 * column) % 16);
+                        let at = (tile * packed.groups + (line >> packed.shift)) * ROWS + r;
+                        let of = column / matrix.grouping().size;
+                        assert_eq!(packed.scales[at], matrix.scale(row, of), "{group:?} {cols}");
+                        let zero = packed.zeros[at / 4] >> (8 * (at % 4)) & 255;
+                        assert_eq!(zero, u32::from(matrix.zero_point(row, of)));
+                    }
+                }
+                assert!(seen.iter().all(|&n| n == 1), "{group:?} {cols}: {seen:?}");
+                assert!(packed.groups << packed.shift.min(20) >= packed.lines);
+            }
+        }
+    }
+
+    #[test]
+    fn factors_are_tiled_and_padded() {
+        let values: Vec<f32> = (0..34).map(|i| i as f32).collect();
+        let tiles = tiled(&values, 17, 2);
+        assert_eq!(tiles.len(), 2 * 2 * 16);
+        assert_eq!((tiles[0], tiles[1], tiles[16], tiles[32], tiles[48]), (0.0, 2.0, 1.0, 32.0, 33.0));
+        assert_eq!(padded(&[1.0, 2.0, 3.0, 4.0], 2, 3), [1.0, 2.0, 0.0, 3.0, 4.0, 0.0]);
+        assert!(tiled(&[], 0, 0).is_empty() && padded(&[], 0, 0).is_empty());
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of rankbit-gpu. They need an adapter (Mesa's lavapipe will do); without one they fail.
+
+mod device;
+mod shaders;
+mod split_matmul;
