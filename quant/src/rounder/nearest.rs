@@ -11,7 +11,7 @@
 //! **Accuracy**: with f32 scales every entry of an integer format errs by at most `s/2` (plus f32 rounding of
 //! the quotient). A 16-bit scale may come out smaller by 2⁻¹¹ (f16) or 2⁻⁸ (bf16) of itself, and the group's
 //! extreme entry can then err by up to `s/2 + max(code)·s·2⁻¹¹` (or `2⁻⁸`). A table errs by at most half its
-//! widest gap times `s`.
+//! widest gap times `s`. Only a group that spans more than the largest f32 is clipped to what f32 can hold.
 //!
 //! Steps: (1) extremes of each group and its exact scale in f64; (2) decide the scale format; (3) round the
 //! scales, then choose zero points and codes. Two passes over the matrix, O(out · in); memory: the result.
@@ -97,21 +97,26 @@ fn ranges(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Vec<Range>, Error>
         }
     }
     let steps = f64::from(scheme.code.max());
+    // Decoding multiplies by up to `steps`: no scale may carry that past f32, not even after rounding it.
+    let largest = f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON));
     Ok(extremes
         .into_iter()
         .map(|(low, high)| {
             let (low, high) = (f64::from(low), f64::from(high));
-            match scheme.scale_rule {
-                ScaleRule::Absmax => Range { scale: high.max(-low) / steps, low },
-                ScaleRule::Range => Range { scale: (high - low) / steps, low },
-            }
+            let width = match scheme.scale_rule {
+                ScaleRule::Absmax => high.max(-low),
+                ScaleRule::Range => high - low,
+            };
+            Range { scale: (width / steps).min(largest), low }
         })
         .collect())
 }
 
 /// Step 2: whether `format` keeps `scale` to 2⁻⁸ of itself. f32 keeps whatever it can.
 fn in_range(scale: f64, format: FloatFormat) -> bool {
-    format == FloatFormat::F32 || (f64::from(format.round(scale)) - scale).abs() <= scale * (1.0 / 256.0)
+    let near_overflow = scale > f64::from(f32::MAX) / 512.0;
+    format == FloatFormat::F32
+        || !near_overflow && (f64::from(format.round(scale)) - scale).abs() <= scale * (1.0 / 256.0)
 }
 
 /// Step 3: the code that zero takes.

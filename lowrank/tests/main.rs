@@ -1,0 +1,1 @@
+//! Tests of the split: recipes and their theorems, products, the file form.

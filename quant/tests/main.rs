@@ -1,0 +1,9 @@
+//! Tests of the quantizers, their storage and their products.
+
+mod bad_input;
+mod common;
+mod matmul;
+mod nearest;
+mod smooth;
+mod storage;
+mod vectors;
