@@ -1,4 +1,50 @@
-//! Low-rank linear algebra that knows nothing of networks.
+//! Low-rank linear algebra that knows nothing of networks: singular value decompositions cut to a rank, exact
+//! or randomized, under the norm that matters, and the streamed statistics that define that norm.
+//!
+//! | item | what it does |
+//! |---|---|
+//! | [`randomized`], [`truncated`], [`best_rank`] | A ≈ U·diag(σ)·Vᵀ of a rank |
+//! | [`weighted`] | the best L·R of a rank under a [`Metric`], in closed form |
+//! | [`Metric`], [`MetricRoot`] | ‖E‖²_M = Σᵢ rowᵢ·eᵢ H eᵢᵀ, and a root of it that survives rank deficiency |
+//! | [`Moments`] | XᵀX and friends of a layer's inputs, one pass over the tokens |
+//! | [`Stream`] | random numbers that depend on a seed and a name only |
+//!
+//! Matrices are `faer`'s ([re-exported](faer)), of any strides: weights as files store them are row-major views
+//! and need no copy. Everything runs on the calling thread, and the same input gives the same bits on any
+//! thread; parallelize over matrices. No function panics on bad input: wrong shapes, ranks out of range, NaN and
+//! infinities are an [`Error`] that names them.
+//!
+//! # Example
+//! Which factors of rank 2 lose least of a layer's *output*? Collect the inputs' moments, let them define the
+//! metric, and compare with the plain decomposition:
+//!
+//! ```
+//! use rankbit_linalg::faer::{Mat, MatRef};
+//! use rankbit_linalg::{Method, MomentKinds, Moments, Stream, truncated, weighted};
+//! # fn main() -> Result<(), rankbit_linalg::Error> {
+//! let (out, inputs, tokens) = (24, 32, 100);
+//! let mut stream = Stream::new(0, "example");
+//! let mut file = vec![0f32; out * inputs]; // row-major, as a checkpoint stores it
+//! stream.fill_normal(&mut file);
+//! let weight = MatRef::from_row_major_slice(&file, out, inputs);
+//!
+//! // Activations: a few input channels are much louder than the others.
+//! let mut moments = Moments::new(inputs, MomentKinds { gram: true, sample: 0 });
+//! let x = Mat::from_fn(tokens, inputs, |_, j| stream.next_normal() as f32 * if j % 8 == 0 { 10.0 } else { 1.0 });
+//! moments.update(x.as_ref())?; // again for every batch
+//!
+//! let metric = moments.metric()?;
+//! let aware = weighted(weight, 2, &metric.root(1e-6)?, &Method::default())?.product();
+//! let plain = truncated(weight, 2)?.reconstruct();
+//! let error = |approximation: &Mat<f32>| metric.relative_error((weight - approximation).as_ref(), weight);
+//! assert!(error(&aware)? < 0.8 * error(&plain)?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//! `std` (default) lets faer detect the processor at run time; without it the crate is `no_std` + `alloc` and
+//! uses the instruction set it was compiled for.
 #![no_std]
 
 extern crate alloc;

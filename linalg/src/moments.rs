@@ -266,6 +266,23 @@ impl Moments {
         Ok(())
     }
 
+    /// Forgets everything seen, so that the next collection draws another sample.
+    pub fn reset(&mut self) {
+        let parts = &mut self.parts;
+        parts.tokens = Some(0);
+        for column in parts.gram.iter_mut().flat_map(|gram| gram.col_iter_mut()) {
+            column.iter_mut().for_each(|value| *value = 0.0);
+        }
+        let vectors = [&mut parts.second_moment, &mut parts.mean_abs, &mut parts.mean];
+        vectors.into_iter().flatten().for_each(|values| values.fill(0.0));
+        if let Some(values) = &mut parts.absmax {
+            values.fill(0.0);
+        }
+        if let Some(sample) = &mut parts.sample {
+            sample.truncate(0, self.in_features);
+        }
+    }
+
     /// Tokens seen; 0 if unknown.
     pub fn tokens(&self) -> u64 {
         self.parts.tokens.unwrap_or(0)

@@ -1,1 +1,9 @@
 //! Tests of rankbit-linalg, one module per method.
+
+mod metric;
+mod moments;
+mod random;
+mod support;
+mod svd_randomized;
+mod svd_truncated;
+mod svd_weighted;

@@ -41,6 +41,9 @@ pub enum ColumnMetric {
 /// Relative asymmetry (to √(gᵢᵢ·gⱼⱼ)) up to which a Gram matrix is taken for symmetric: single precision sums.
 const SYMMETRY_TOLERANCE: f64 = 1e-4;
 
+/// How far |gᵢⱼ| may exceed √(gᵢᵢ·gⱼⱼ), relatively.
+const BOUND_TOLERANCE: f64 = 1e-3;
+
 impl Metric {
     /// The Frobenius norm.
     pub fn identity() -> Self {
@@ -60,7 +63,7 @@ impl Metric {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] if it is not square; [`Error::NonFinite`]; [`Error::InvalidMetric`] for a
-    /// negative diagonal entry, or where it is not symmetric to 10⁻⁴ of √(gᵢᵢ·gⱼⱼ).
+    /// negative diagonal entry, or an entry not symmetric to 10⁻⁴ of √(gᵢᵢ·gⱼⱼ) or larger than that bound.
     pub fn gram(mut gram: Mat<f64>) -> Result<Self, Error> {
         symmetrize(&mut gram)?;
         Ok(Self { rows: None, columns: ColumnMetric::Gram(gram) })
@@ -179,6 +182,9 @@ impl Metric {
     }
 
     fn check_shape(&self, (m, n): (usize, usize)) -> Result<(), Error> {
+        if let ColumnMetric::Gram(gram) = &self.columns {
+            check_square(gram)?;
+        }
         let expected = (self.rows.as_ref().map_or(m, Vec::len), self.width().unwrap_or(n));
         if expected == (m, n) {
             Ok(())
@@ -233,31 +239,44 @@ pub(crate) fn check_weights(values: &[f64], what: &'static str, is_rows: bool) -
     }
 }
 
+/// The side of a Gram matrix.
+fn check_square(gram: &Mat<f64>) -> Result<usize, Error> {
+    let n = gram.nrows();
+    if gram.ncols() == n {
+        Ok(n)
+    } else {
+        Err(Error::ShapeMismatch { what: "Gram matrix", expected: (n, n), found: gram.shape() })
+    }
+}
+
 /// Checks a Gram matrix and replaces both halves by their mean.
 pub(crate) fn symmetrize(gram: &mut Mat<f64>) -> Result<(), Error> {
-    let n = gram.nrows();
-    if gram.ncols() != n {
-        return Err(Error::ShapeMismatch { what: "Gram matrix", expected: (n, n), found: gram.shape() });
-    }
+    let n = check_square(gram)?;
     dense::largest_modulus(gram.as_ref(), "Gram matrix")?;
+    let mut roots = Vec::with_capacity(n);
     for j in 0..n {
         if gram[(j, j)] < 0.0 {
             return Err(Error::InvalidMetric { what: "negative diagonal of a Gram matrix", row: j, col: j });
         }
+        roots.push(libm::sqrt(gram[(j, j)]));
     }
-    for j in 0..n {
-        for i in j + 1..n {
+    for (j, outer) in roots.iter().enumerate() {
+        for (i, inner) in roots.iter().enumerate().skip(j + 1) {
             let (lower, upper) = (gram[(i, j)], gram[(j, i)]);
-            if lower == upper {
-                continue;
-            }
-            let size = libm::sqrt(gram[(i, i)]) * libm::sqrt(gram[(j, j)]);
+            let size = outer * inner;
             if (lower - upper).abs() > SYMMETRY_TOLERANCE * size {
                 return Err(Error::InvalidMetric { what: "Gram matrix not symmetric", row: i, col: j });
             }
-            let mean = lower / 2.0 + upper / 2.0;
-            gram[(i, j)] = mean;
-            gram[(j, i)] = mean;
+            // Cauchy and Schwarz, to rounding.
+            if lower.abs() > (1.0 + BOUND_TOLERANCE) * size {
+                let what = "Gram entry above its diagonal's bound";
+                return Err(Error::InvalidMetric { what, row: i, col: j });
+            }
+            if lower != upper {
+                let mean = lower / 2.0 + upper / 2.0;
+                gram[(i, j)] = mean;
+                gram[(j, i)] = mean;
+            }
         }
     }
     Ok(())

@@ -51,6 +51,9 @@ enum ColumnRoot {
 /// Smallest row root, relative to the largest: rows without weight still get finite factors.
 const ROW_FLOOR: f64 = 1e-6;
 
+/// Pivots below this share of the largest diagonal entry carry rounding errors only.
+const NEGLIGIBLE: f64 = 1e-10;
+
 /// Negative eigenvalue, relative to the largest, beyond which a matrix is no Gram matrix.
 const INDEFINITE: f64 = 1e-3;
 
@@ -84,7 +87,8 @@ impl MetricRoot {
         }
     }
 
-    /// Pivots or eigenvalues that had to be raised to the rounding floor: about n − rank(H) without damping.
+    /// Directions without weight of their own: weights, pivots (below 10⁻¹⁰ of the largest diagonal entry) or
+    /// eigenvalues at the rounding floor. About n − rank(H) without damping.
     pub fn floored(&self) -> usize {
         self.floored
     }
@@ -268,10 +272,7 @@ fn diagonal_roots(weights: &[f64], damping: f64) -> (Vec<f64>, f64, usize) {
 }
 
 fn gram_root(gram: &Mat<f64>, damping: f64) -> Result<(ColumnRoot, f64, usize), Error> {
-    let n = gram.nrows();
-    if gram.ncols() != n {
-        return Err(Error::ShapeMismatch { what: "Gram matrix", expected: (n, n), found: gram.shape() });
-    }
+    let n = super::check_square(gram)?;
     if dense::largest_modulus(gram.as_ref(), "Gram matrix")? == 0.0 {
         // Every error has norm 0, every approximation is optimal: take the plain one.
         return Ok((ColumnRoot::Diagonal((0..n).map(|_| 1.0).collect()), 0.0, n));
@@ -303,7 +304,7 @@ fn gram_root(gram: &Mat<f64>, damping: f64) -> Result<(ColumnRoot, f64, usize), 
     let mut floored = 0;
     for j in 0..n {
         let pivot = lower[(j, j)];
-        floored += usize::from(pivot * pivot < 16.0 * floor);
+        floored += usize::from(pivot * pivot < (NEGLIGIBLE * largest / square).max(floor));
         for i in 0..j {
             lower[(i, j)] = 0.0;
         }

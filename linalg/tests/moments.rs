@@ -1,0 +1,239 @@
+//! Streamed calibration statistics.
+
+use crate::support::*;
+use proptest::prelude::*;
+use rankbit_linalg::faer::{Mat, MatRef};
+use rankbit_linalg::{ColumnMetric, Error, MomentKinds, MomentParts, Moments};
+
+const ALL: MomentKinds = MomentKinds { gram: true, sample: 5 };
+
+fn collect(x: MatRef<'_, f32>, chunks: &[usize]) -> Moments {
+    let mut moments = Moments::new(x.ncols(), ALL);
+    let mut start = 0;
+    for &rows in chunks.iter().chain([&usize::MAX]) {
+        let rows = rows.min(x.nrows() - start);
+        moments.update(x.subrows(start, rows)).unwrap();
+        start += rows;
+    }
+    moments
+}
+
+fn assert_same(one: &Moments, two: &Moments, tolerance: f64) {
+    assert_eq!(one.tokens(), two.tokens());
+    assert_eq!(one.absmax().unwrap(), two.absmax().unwrap());
+    assert!(distance(one.gram().unwrap(), two.gram().unwrap()) <= tolerance);
+    let pairs = [
+        (one.second_moment().unwrap(), two.second_moment().unwrap()),
+        (one.mean_abs().unwrap().to_vec(), two.mean_abs().unwrap().to_vec()),
+        (one.mean().unwrap().to_vec(), two.mean().unwrap().to_vec()),
+    ];
+    for (one, two) in pairs {
+        for (x, y) in one.iter().zip(&two) {
+            close(*x, *y, tolerance);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Every moment is its definition (by nalgebra), in any layout.
+    #[test]
+    fn definitions(tokens in 1usize..600, n in 1usize..12, seed in any::<u64>()) {
+        let x = single(gaussian(tokens, n, seed).as_ref());
+        let wide = oracle(double(x.as_ref()).as_ref());
+        let by_rows: Vec<f32> = (0..tokens * n).map(|at| x[(at / n, at % n)]).collect();
+        for view in [x.as_ref(), MatRef::from_row_major_slice(&by_rows, tokens, n)] {
+            let moments = collect(view, &[]);
+            let gram = wide.transpose() * &wide / tokens as f64;
+            prop_assert!(distance(moments.gram().unwrap(), mat(&gram).as_ref()) <= 1e-12 * (1.0 + gram.norm()));
+            prop_assert!(moments.gram().unwrap() == moments.gram().unwrap().transpose());
+            for j in 0..n {
+                let column = wide.column(j);
+                close(moments.second_moment().unwrap()[j], gram[(j, j)], 1e-12 * (1.0 + gram[(j, j)]));
+                close(moments.mean().unwrap()[j], column.mean(), 1e-12);
+                close(moments.mean_abs().unwrap()[j], column.abs().mean(), 1e-12);
+                close(f64::from(moments.absmax().unwrap()[j]), column.amax(), 0.0);
+            }
+        }
+    }
+
+    /// Chunks do not matter, empty ones included; merging equals seeing both; the sample is the same rows.
+    #[test]
+    fn chunks_and_merging(
+        tokens in 1usize..300, n in 1usize..8, seed in any::<u64>(), cuts in proptest::collection::vec(0usize..90, 0..6),
+    ) {
+        let x = single(gaussian(tokens, n, seed).as_ref());
+        let whole = collect(x.as_ref(), &[]);
+        let chunked = collect(x.as_ref(), &cuts);
+        assert_same(&whole, &chunked, 1e-12);
+        prop_assert!(whole.sample().unwrap() == chunked.sample().unwrap());
+        let cut = cuts.first().copied().unwrap_or(0).min(tokens);
+        let mut merged = collect(x.as_ref().subrows(0, cut), &[]);
+        merged.merge(&collect(x.as_ref().subrows(cut, tokens - cut), &[])).unwrap();
+        assert_same(&whole, &merged, 1e-12);
+        let sample = merged.sample().unwrap();
+        prop_assert_eq!(sample.nrows(), tokens.min(5));
+        let rows: Vec<usize> = sample.row_iter().map(|row| {
+            x.row_iter().position(|candidate| candidate == row).expect("a row of X")
+        }).collect();
+        let mut distinct = rows.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        prop_assert_eq!(distinct.len(), rows.len());
+    }
+}
+
+/// X = [[1, -2], [3, 0]] by hand.
+#[test]
+fn by_hand() {
+    let mut moments = Moments::new(2, ALL);
+    moments.update(MatRef::from_row_major_slice(&[1.0, -2.0, 3.0, 0.0], 2, 2)).unwrap();
+    assert_eq!((moments.tokens(), moments.in_features()), (2, 2));
+    assert_eq!(moments.gram().unwrap(), Mat::from_fn(2, 2, |i, j| [[5.0, -1.0], [-1.0, 2.0]][i][j]));
+    assert_eq!(moments.second_moment().unwrap(), [5.0, 2.0]);
+    assert_eq!(moments.absmax().unwrap(), [3.0, 2.0]);
+    assert_eq!(moments.mean_abs().unwrap(), [2.0, 1.0]);
+    assert_eq!(moments.mean().unwrap(), [2.0, -1.0]);
+    assert_eq!(moments.sample().unwrap().nrows(), 2);
+}
+
+/// Each of 20 rows is kept with probability 1/4, streamed or merged.
+#[test]
+fn samples_are_uniform() {
+    const RUNS: usize = 4000;
+    let x = Mat::<f32>::from_fn(20, 1, |i, _| i as f32);
+    let mut streamed = Moments::new(1, ALL);
+    let mut counts = [[0usize; 20]; 2];
+    // One long stream gives many independent reservoirs: its generator goes on.
+    let mut merged = Moments::new(1, ALL);
+    for _ in 0..RUNS {
+        let fresh = |used: &Moments| {
+            let mut fresh = used.clone();
+            fresh.reset();
+            fresh
+        };
+        streamed = fresh(&streamed);
+        streamed.update(x.as_ref()).unwrap();
+        merged = fresh(&merged);
+        merged.update(x.as_ref().subrows(0, 13)).unwrap();
+        let mut rest = fresh(&streamed);
+        rest.update(x.as_ref().subrows(13, 7)).unwrap();
+        merged.merge(&rest).unwrap();
+        for (counts, moments) in counts.iter_mut().zip([&streamed, &merged]) {
+            for row in moments.sample().unwrap().row_iter() {
+                let at = (0..20).position(|i| i as f32 == row[0]).expect("a row of X");
+                counts[at] += 1;
+            }
+        }
+    }
+    for count in counts.into_iter().flatten() {
+        // Six standard deviations of a binomial count.
+        close(count as f64, RUNS as f64 / 4.0, 6.0 * (RUNS as f64 * 0.25 * 0.75).sqrt());
+    }
+}
+
+/// The Gram matrix defines the metric, else the second moments do.
+#[test]
+fn metric_of_what_is_known() {
+    let x = single(gaussian(30, 4, 1).as_ref());
+    let moments = collect(x.as_ref(), &[]);
+    let gram = moments.gram().unwrap().to_owned();
+    assert_eq!(moments.metric().unwrap().columns, ColumnMetric::Gram(gram.clone()));
+    let e = gaussian(3, 4, 2);
+    let outputs = oracle(e.as_ref()) * oracle(double(x.as_ref()).as_ref()).transpose();
+    let expected = outputs.norm_squared() / 30.0;
+    close(moments.metric().unwrap().norm_squared(e.as_ref()).unwrap(), expected, 1e-11 * expected);
+
+    let mut diagonal = Moments::new(4, MomentKinds::default());
+    diagonal.update(x.as_ref()).unwrap();
+    let metric = diagonal.metric().unwrap();
+    assert_eq!(metric.columns, ColumnMetric::Diagonal(diagonal.second_moment().unwrap()));
+
+    let parts = MomentParts { gram: Some(gram), row_weight: Some(vec![1.0, 2.0, 3.0]), ..Default::default() };
+    let given = Moments::from_parts(4, parts).unwrap();
+    assert_eq!(given.metric().unwrap().rows, Some(vec![1.0, 2.0, 3.0]));
+    assert_eq!(given.row_weight(), Some(&[1.0, 2.0, 3.0][..]));
+    assert_eq!(given.tokens(), 0);
+    for (found, expected) in given.second_moment().unwrap().iter().zip(moments.second_moment().unwrap()) {
+        close(*found, expected, 1e-12);
+    }
+}
+
+/// What is stored comes back, and goes on where it stopped.
+#[test]
+fn parts_round_trip() {
+    let x = single(gaussian(50, 3, 1).as_ref());
+    let half = collect(x.as_ref().subrows(0, 20), &[]);
+    let mut restored = Moments::from_parts(3, half.parts().clone()).unwrap();
+    assert_same(&half, &restored, 0.0);
+    restored.update(x.as_ref().subrows(20, 30)).unwrap();
+    assert_same(&collect(x.as_ref(), &[]), &restored, 1e-12);
+}
+
+#[test]
+fn missing_moments_are_named() {
+    let none = Moments::from_parts(3, MomentParts::default()).unwrap();
+    let missing = |name| Error::MissingMoment { name };
+    assert_eq!(none.gram().unwrap_err(), missing("gram"));
+    assert_eq!(none.second_moment().unwrap_err(), missing("second_moment"));
+    assert_eq!(none.absmax().unwrap_err(), missing("absmax"));
+    assert_eq!(none.mean_abs().unwrap_err(), missing("mean_abs"));
+    assert_eq!(none.mean().unwrap_err(), missing("mean"));
+    assert_eq!(none.sample().unwrap_err(), missing("sample"));
+    assert_eq!(none.metric().unwrap_err(), missing("second_moment"));
+    assert_eq!(none.clone().update(Mat::zeros(1, 3).as_ref()).unwrap_err(), missing("tokens"));
+    assert_eq!(none.clone().merge(&none).unwrap_err(), missing("tokens"));
+    let mut some = Moments::new(3, ALL);
+    assert_eq!(some.merge(&Moments::new(3, MomentKinds::default())).unwrap_err(), missing("gram"));
+    assert_eq!(some.tokens(), 0);
+    assert_eq!(missing("gram").to_string(), "calibration moment `gram` is needed but missing");
+}
+
+#[test]
+fn bad_input_changes_nothing() {
+    let mut moments = collect(single(gaussian(9, 3, 1).as_ref()).as_ref(), &[]);
+    let before = moments.clone();
+    let mut x = Mat::<f32>::zeros(7, 3);
+    x[(6, 1)] = f32::NAN;
+    let error = moments.update(x.as_ref()).unwrap_err();
+    assert_eq!(error, Error::NonFinite { what: "activations", row: 6, col: 1 });
+    let error = moments.update(Mat::zeros(7, 2).as_ref()).unwrap_err();
+    assert_eq!(error, Error::ShapeMismatch { what: "activations", expected: (7, 3), found: (7, 2) });
+    let error = moments.merge(&Moments::new(4, ALL)).unwrap_err();
+    assert_eq!(error, Error::ShapeMismatch { what: "moments", expected: (1, 3), found: (1, 4) });
+    assert_same(&before, &moments, 0.0);
+    let mut large = Moments::new(1, ALL);
+    large.update(MatRef::from_row_major_slice(&[f32::MAX, -f32::MAX], 2, 1)).unwrap();
+    assert_eq!(large.absmax().unwrap(), [f32::MAX]);
+    close(large.second_moment().unwrap()[0] / f64::from(f32::MAX).powi(2), 1.0, 1e-15);
+    assert_eq!(Moments::new(0, ALL).gram().unwrap().shape(), (0, 0));
+}
+
+#[test]
+fn bad_parts_are_named() {
+    let from = |parts| Moments::from_parts(2, parts).unwrap_err();
+    let base = MomentParts::default;
+    let shape = |what, found| Error::ShapeMismatch { what, expected: (1, 2), found };
+    let what = "gram";
+    let error = from(MomentParts { gram: Some(Mat::zeros(3, 3)), ..base() });
+    assert_eq!(error, Error::ShapeMismatch { what, expected: (2, 2), found: (3, 3) });
+    let error = from(MomentParts { second_moment: Some(vec![1.0]), ..base() });
+    assert_eq!(error, shape("second_moment", (1, 1)));
+    let error = from(MomentParts { absmax: Some(vec![1.0; 3]), ..base() });
+    assert_eq!(error, shape("absmax", (1, 3)));
+    let error = from(MomentParts { mean_abs: Some(vec![]), ..base() });
+    assert_eq!(error, shape("mean_abs", (1, 0)));
+    let error = from(MomentParts { mean: Some(vec![]), ..base() });
+    assert_eq!(error, shape("mean", (1, 0)));
+    let error = from(MomentParts { absmax: Some(vec![1.0, -1.0]), ..base() });
+    assert!(matches!(error, Error::InvalidMetric { col: 1, .. }));
+    let error = from(MomentParts { mean: Some(vec![0.0, f64::NAN]), ..base() });
+    assert_eq!(error, Error::NonFinite { what: "mean", row: 0, col: 1 });
+    let error = from(MomentParts { row_weight: Some(vec![1.0, f64::NAN]), ..base() });
+    assert_eq!(error, Error::NonFinite { what: "row_weight", row: 1, col: 0 });
+    let error = from(MomentParts { sample: Some(Mat::from_fn(1, 2, |_, _| f32::NAN)), ..base() });
+    assert_eq!(error, Error::NonFinite { what: "sample", row: 0, col: 0 });
+    let error = from(MomentParts { gram: Some(Mat::from_fn(2, 2, |i, j| i as f64 - j as f64)), ..base() });
+    assert_eq!(error, Error::InvalidMetric { what: "Gram matrix not symmetric", row: 1, col: 0 });
+}
