@@ -1,0 +1,9 @@
+//! `rankbit compress`: fits every large matrix of a checkpoint and writes the parts.
+
+mod args;
+mod output;
+mod rest;
+mod run;
+
+pub(crate) use args::Args;
+pub(crate) use run::run;

@@ -1,0 +1,275 @@
+//! From flags to a recipe: the presets by name, and which flags mean something to which.
+
+use rankbit::lowrank::{Recipe, preset};
+use rankbit::quant::{FloatFormat, Group, Scheme, scheme};
+
+use crate::error::Error;
+
+/// A published method, by the name used in flags, files and reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Method {
+    /// Round to nearest.
+    Rtn,
+    /// Quantize, then the best low-rank approximation of what rounding lost (ZeroQuant-V2).
+    Lorc,
+    /// Smooth when calibrated, low rank first, quantize the rest, alternate (SVDQuant).
+    Svdquant,
+    /// Alternate low rank and quantization until the error rises (LQ-LoRA).
+    LqLora,
+    /// Truncated SVD, nothing quantized.
+    Lowrank,
+}
+
+impl Method {
+    /// Every method, in the order of the help.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 5] = [Self::Rtn, Self::Lorc, Self::Svdquant, Self::LqLora, Self::Lowrank];
+
+    /// The name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Rtn => "rtn",
+            Self::Lorc => "lorc",
+            Self::Svdquant => "svdquant",
+            Self::LqLora => "lq-lora",
+            Self::Lowrank => "lowrank",
+        }
+    }
+
+    /// Whether it has a quantized term.
+    pub(crate) fn quantizes(self) -> bool {
+        self != Self::Lowrank
+    }
+
+    /// Whether it has a low-rank term.
+    pub(crate) fn has_low_rank(self) -> bool {
+        self != Self::Rtn
+    }
+
+    /// Whether it alternates.
+    pub(crate) fn alternates(self) -> bool {
+        matches!(self, Self::Svdquant | Self::LqLora)
+    }
+
+    /// Whether it smooths when there is calibration.
+    pub(crate) fn smooths(self) -> bool {
+        self == Self::Svdquant
+    }
+}
+
+/// Default group size.
+pub(crate) const GROUP: u32 = 64;
+/// Default rank.
+pub(crate) const RANK: usize = 16;
+/// Default number of rounds.
+pub(crate) const ROUNDS: u32 = 10;
+/// Default smoothing strength.
+pub(crate) const SMOOTH: f64 = 0.5;
+/// Default format.
+pub(crate) const FORMAT: &str = "nf4";
+
+/// What was asked for on the command line; `None` where a flag was not given.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    /// `--format`.
+    pub(crate) format: Option<String>,
+    /// `--group`.
+    pub(crate) group: Option<Group>,
+    /// `--rank`.
+    pub(crate) rank: Option<usize>,
+    /// `--rounder`.
+    pub(crate) rounder: bool,
+    /// `--scale`.
+    pub(crate) scale: Option<FloatFormat>,
+    /// `--factors`.
+    pub(crate) factors: Option<FloatFormat>,
+    /// `--smooth`.
+    pub(crate) smooth: Option<f64>,
+    /// `--rounds`.
+    pub(crate) rounds: Option<u32>,
+    /// Whether `--calib` was given.
+    pub(crate) calibrated: bool,
+    /// `--seed`.
+    pub(crate) seed: u64,
+}
+
+/// A method with everything decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The method.
+    pub(crate) method: Method,
+    /// What runs on every tensor.
+    pub(crate) recipe: Recipe,
+    /// The format, when it quantizes.
+    pub(crate) scheme: Option<Scheme>,
+    /// The rank, when it has a low-rank term.
+    pub(crate) rank: Option<usize>,
+    /// How factors are stored.
+    pub(crate) factors: FloatFormat,
+    /// Smoothing strength, when it smooths.
+    pub(crate) smooth: Option<f64>,
+    /// Rounds at most.
+    pub(crate) rounds: u32,
+    /// The seed.
+    pub(crate) seed: u64,
+}
+
+impl Plan {
+    /// Decides what the flags leave open; a flag that means nothing to the method is wrong usage.
+    pub(crate) fn new(method: Method, request: &Request) -> Result<Self, Error> {
+        check(method, request)?;
+        let format = request.format.as_deref().unwrap_or(FORMAT);
+        let named =
+            Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
+        let mut scheme = named.with_group(request.group.unwrap_or(Group::Size(GROUP)));
+        if let Some(scale) = request.scale {
+            scheme = scheme.with_scale_format(scale);
+        }
+        let smooth = (method.smooths() && request.calibrated).then(|| request.smooth.unwrap_or(SMOOTH));
+        let plan = Self {
+            method,
+            recipe: preset::rtn(scheme),
+            scheme: method.quantizes().then_some(scheme),
+            rank: method.has_low_rank().then(|| request.rank.unwrap_or(RANK)),
+            factors: request.factors.unwrap_or(FloatFormat::F16),
+            smooth,
+            rounds: request.rounds.unwrap_or(ROUNDS),
+            seed: request.seed,
+        };
+        Ok(Self { recipe: plan.recipe_of(method, scheme), ..plan })
+    }
+
+    /// The recipe of another method or scheme with the same numbers.
+    pub(crate) fn recipe_of(&self, method: Method, scheme: Scheme) -> Recipe {
+        let rank = self.rank.unwrap_or(RANK);
+        let (factors, rounds) = (self.factors, self.rounds);
+        let mut recipe = match method {
+            Method::Rtn => preset::rtn(scheme),
+            Method::Lorc => preset::lorc(scheme, rank, factors),
+            Method::Svdquant => {
+                preset::svdquant(preset::SvdQuant { scheme, rank, factors, smooth: self.smooth, rounds })
+            }
+            Method::LqLora => preset::lq_lora(scheme, rank, factors, rounds),
+            Method::Lowrank => preset::low_rank(rank, factors),
+        };
+        recipe.seed = self.seed;
+        recipe
+    }
+
+    /// The format's name.
+    pub(crate) fn format(&self) -> Option<&'static str> {
+        self.scheme.as_ref().and_then(Scheme::name)
+    }
+}
+
+/// Flags that mean nothing to the method.
+fn check(method: Method, request: &Request) -> Result<(), Error> {
+    let name = method.name();
+    let refuse = |flag: &str, why: &str| {
+        Err(Error::usage(format!("{flag} means nothing to --method {name}: it {why}")))
+    };
+    let quantizer = [
+        (request.format.is_some(), "--format"),
+        (request.group.is_some(), "--group"),
+        (request.scale.is_some(), "--scale"),
+        (request.rounder, "--rounder"),
+    ];
+    if let Some((_, flag)) = quantizer.into_iter().find(|(given, _)| *given && !method.quantizes()) {
+        return refuse(flag, "quantizes nothing");
+    }
+    let branch = [(request.rank.is_some(), "--rank"), (request.factors.is_some(), "--factors")];
+    if let Some((_, flag)) = branch.into_iter().find(|(given, _)| *given && !method.has_low_rank()) {
+        return refuse(flag, "has no low-rank term");
+    }
+    if request.rounds.is_some() && !method.alternates() {
+        return refuse("--rounds", "does not alternate");
+    }
+    if request.smooth.is_some() {
+        if !method.smooths() {
+            return refuse("--smooth", "does not smooth");
+        }
+        if !request.calibrated {
+            return Err(Error::usage("--smooth needs --calib: smoothing follows from the activations"));
+        }
+    }
+    Ok(())
+}
+
+/// `--group`: a number, `row` or `tensor`.
+pub(crate) fn parse_group(text: &str) -> Result<Group, String> {
+    match text {
+        "row" => Ok(Group::Row),
+        "tensor" => Ok(Group::Tensor),
+        _ => text.parse().map(Group::Size).map_err(|_| "expected a number, 'row' or 'tensor'".to_owned()),
+    }
+}
+
+/// `--smooth`: a number from 0 to 1.
+pub(crate) fn parse_smooth(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(alpha) if (0.0..=1.0).contains(&alpha) => Ok(alpha),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}
+
+/// `f32`, `f16` or `bf16`.
+pub(crate) fn parse_float(text: &str) -> Result<FloatFormat, String> {
+    [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16]
+        .into_iter()
+        .find(|format| format.name() == text)
+        .ok_or_else(|| "expected f32, f16 or bf16".to_owned())
+}
+
+/// The names of all formats.
+pub(crate) fn format_names() -> Vec<&'static str> {
+    scheme::NAMED.iter().map(|&(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        let plan = Plan::new(Method::Rtn, &Request::default()).expect("defaults");
+        assert_eq!(plan.recipe, preset::rtn(scheme::NF4.with_group(Group::Size(64))));
+        assert_eq!((plan.rank, plan.format()), (None, Some("nf4")));
+        let plan = Plan::new(Method::Svdquant, &Request::default()).expect("defaults");
+        assert_eq!((plan.rank, plan.rounds, plan.smooth), (Some(16), 10, None));
+        let calibrated = Request { calibrated: true, ..Request::default() };
+        assert_eq!(Plan::new(Method::Svdquant, &calibrated).expect("defaults").smooth, Some(0.5));
+    }
+
+    #[test]
+    fn flags_that_mean_nothing_are_refused() {
+        let cases = [
+            (Method::Rtn, Request { rank: Some(4), ..Request::default() }, "--rank"),
+            (Method::Rtn, Request { factors: Some(FloatFormat::F32), ..Request::default() }, "--factors"),
+            (Method::Lorc, Request { rounds: Some(4), ..Request::default() }, "--rounds"),
+            (Method::Lowrank, Request { format: Some("int4".to_owned()), ..Request::default() }, "--format"),
+            (Method::Lowrank, Request { group: Some(Group::Row), ..Request::default() }, "--group"),
+            (Method::Lowrank, Request { scale: Some(FloatFormat::F32), ..Request::default() }, "--scale"),
+            (Method::Lowrank, Request { rounder: true, ..Request::default() }, "--rounder"),
+            (Method::LqLora, Request { smooth: Some(0.5), ..Request::default() }, "--smooth"),
+            (Method::Svdquant, Request { smooth: Some(0.5), ..Request::default() }, "--calib"),
+        ];
+        for (method, request, flag) in cases {
+            let error = Plan::new(method, &request).expect_err(flag);
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(flag), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        use clap::ValueEnum as _;
+        for method in Method::ALL {
+            assert_eq!(Method::from_str(method.name(), false), Ok(method));
+        }
+        assert_eq!(parse_group("row"), Ok(Group::Row));
+        assert_eq!(parse_group("0"), Ok(Group::Size(0)));
+        assert!(parse_group("-1").is_err());
+        assert!(parse_smooth("nan").is_err() && parse_smooth("1.5").is_err());
+        assert_eq!(parse_smooth("0.25"), Ok(0.25));
+    }
+}

@@ -1,0 +1,127 @@
+//! Tables on the terminal.
+
+use std::collections::BTreeMap;
+
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+
+use super::json;
+use crate::command::bytes;
+use crate::error::Error;
+use crate::output::print;
+
+/// What a dry run tells of one tensor.
+pub(crate) struct Outlook {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its shape.
+    pub(crate) shape: Vec<usize>,
+    /// Its element type.
+    pub(crate) dtype: String,
+    /// Bits per weight, should every format's range suffice.
+    pub(crate) bits_per_weight: f64,
+    /// Number of weights.
+    pub(crate) weights: u64,
+}
+
+/// An empty table with these headings; all columns but the first `left` are aligned right.
+pub(crate) fn table(headings: &[&str], left: usize) -> Table {
+    let mut table = Table::new();
+    let line = LineStyle::new('─', '─', '─', '─');
+    table.load_style(TableStyle::new().header_separator(line).bottom_border(line));
+    table.set_content_arrangement(ContentArrangement::Disabled).set_header(headings.to_vec());
+    for column in table.column_iter_mut().skip(left) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// A shape as people write it.
+pub(crate) fn shape(sides: &[usize]) -> String {
+    sides.iter().map(ToString::to_string).collect::<Vec<_>>().join("×")
+}
+
+/// A number, or a dash for none.
+pub(crate) fn optional(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// After `compress`.
+pub(crate) fn compressed(report: &json::Report) -> Result<(), Error> {
+    let metric = report.total.metric_error.is_some();
+    let mut headings = vec!["tensor", "shape", "bits/weight", "error"];
+    if metric {
+        headings.push("metric error");
+    }
+    let mut rows = table(&headings, 1);
+    for tensor in &report.tensors {
+        let mut row = vec![
+            tensor.name.clone(),
+            shape(&tensor.shape),
+            format!("{:.3}", tensor.bits_per_weight),
+            format!("{:.4}", tensor.relative_error),
+        ];
+        if metric {
+            row.push(optional(tensor.metric_error, 4));
+        }
+        rows.add_row(row);
+    }
+    let total = &report.total;
+    let mut row = vec![
+        "all".to_owned(),
+        format!("{}", report.tensors.len()),
+        optional(total.bits_per_weight, 3),
+        optional(total.relative_error, 4),
+    ];
+    let mut mean =
+        vec!["mean".to_owned(), String::new(), String::new(), optional(total.mean_relative_error, 4)];
+    if metric {
+        row.push(optional(total.metric_error, 4));
+        mean.push(optional(total.mean_metric_error, 4));
+    }
+    rows.add_row(row).add_row(mean);
+    let mut text = String::new();
+    if report.tensors.is_empty() {
+        text.push_str("no tensor was compressed\n");
+    } else {
+        text.push_str(&format!("{rows}\n"));
+    }
+    text.push_str(&left_alone(&report.skipped));
+    text.push_str(&format!(
+        "{} → {} ({:.2}× smaller) in {:.1} s\n",
+        bytes(total.bytes_in),
+        bytes(total.bytes_out),
+        total.bytes_in as f64 / total.bytes_out.max(1) as f64,
+        total.seconds
+    ));
+    print(&text)
+}
+
+/// Instead of `compress`.
+pub(crate) fn dry_run(rows: &[Outlook], skipped: &[json::Skipped]) -> Result<(), Error> {
+    let mut out = table(&["tensor", "shape", "type", "bits/weight"], 1);
+    let (mut bits, mut weights) = (0.0, 0.0);
+    for row in rows {
+        bits += row.bits_per_weight * row.weights as f64;
+        weights += row.weights as f64;
+        let cells =
+            [row.name.clone(), shape(&row.shape), row.dtype.clone(), format!("{:.3}", row.bits_per_weight)];
+        out.add_row(cells);
+    }
+    if weights > 0.0 {
+        out.add_row(["all", "", "", &format!("{:.3}", bits / weights)]);
+    }
+    print(&format!("{out}\n{}nothing was written (--dry-run)\n", left_alone(skipped)))
+}
+
+/// How many tensors were left alone, by reason.
+fn left_alone(skipped: &[json::Skipped]) -> String {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for skipped in skipped {
+        *reasons.entry(&skipped.reason).or_default() += 1;
+    }
+    let mut text = String::new();
+    for (reason, count) in reasons {
+        text.push_str(&format!("left alone: {count} ({reason})\n"));
+    }
+    text
+}
