@@ -249,7 +249,11 @@ impl<'a> State<'a> {
             work: vec![0.0; shape.0 * shape.1],
             wants: (recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. })), low_rank),
             root: project.root(DAMPING)?,
-            method: svd::Method::Auto(svd::RandomizedOptions { seed, power_iterations: 4, ..Default::default() }),
+            method: svd::Method::Auto(svd::RandomizedOptions {
+                seed,
+                power_iterations: 4,
+                ..Default::default()
+            }),
             accept,
             weight_norm,
             calibration,

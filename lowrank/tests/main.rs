@@ -1,1 +1,8 @@
 //! Tests of the split: recipes and their theorems, products, the file form.
+
+mod bad_input;
+mod common;
+mod file;
+mod matmul;
+mod presets;
+mod split;

@@ -9,7 +9,7 @@
 //!
 //! // A layer of 256 inputs and 64 outputs, and a batch of 8 tokens.
 //! let weight = Mat::from_fn(64, 256, |i, j| ((i * 31 + j * 17) % 97) as f32 / 97.0 - 0.5);
-//! let x = Mat::from_fn(8, 256, |t, j| ((t + j) as f32 * 0.1).sin());
+//! let x = Mat::from_fn(8, 256, |t, j| ((t * 29 + j * 53) % 61) as f32 / 61.0 - 0.5);
 //!
 //! let scheme = scheme::UINT4.with_group(Group::Size(32));
 //! let q = quantize(weight.as_ref(), &scheme, Rounder::Nearest)?.quantized;

@@ -1,0 +1,160 @@
+//! The file form: everything comes back, and nothing hostile gets in.
+
+use crate::common::{moments, weight};
+use proptest::prelude::*;
+use rankbit_lowrank::split::file::{self, Header, PART_NAMES, Part, PartType, PartView};
+use rankbit_lowrank::{Error, Input, Recipe, Split, fit, preset};
+use rankbit_quant::{FloatFormat, Group, scheme};
+
+fn read(header: &Header, parts: &[Part]) -> Result<Split, Error> {
+    file::read(header, |name| {
+        parts.iter().find(|p| p.name == name).map(|p| PartView {
+            element: p.element,
+            shape: &p.shape,
+            bytes: &p.bytes,
+        })
+    })
+}
+
+fn recipes() -> Vec<Recipe> {
+    let mut recipes = vec![preset::low_rank(2, FloatFormat::F16)];
+    for (_, scheme) in scheme::NAMED {
+        recipes.push(preset::rtn(scheme.with_group(Group::Tensor)));
+        recipes.push(preset::lorc(scheme.with_scale_format(FloatFormat::Bf16), 2, FloatFormat::F32));
+        recipes.push(preset::svdquant(preset::SvdQuant {
+            scheme,
+            rank: 3,
+            factors: FloatFormat::F16,
+            smooth: Some(0.5),
+            rounds: 2,
+        }));
+    }
+    recipes
+}
+
+fn split(recipe: &Recipe) -> Split {
+    let (w, moments) = (weight(9, 70, 3), moments(70, 200, 3));
+    fit(w.as_ref(), recipe, &Input { name: "w", moments: Some(&moments) }).unwrap().split
+}
+
+#[test]
+fn every_split_and_recipe_comes_back() {
+    for recipe in recipes() {
+        let split = split(&recipe);
+        let (header, parts) = file::write(&split);
+        let header = Header::from_json(&header.to_json().unwrap()).unwrap();
+        assert_eq!(read(&header, &parts).unwrap(), split);
+        assert!(parts.iter().all(|p| PART_NAMES.contains(&p.name)));
+        let bytes: usize = parts.iter().map(|p| p.bytes.len()).sum();
+        assert_eq!(split.stored_bits(), 8 * bytes as u64);
+        for part in &parts {
+            let element = match part.element {
+                PartType::U8 => 1,
+                PartType::Float(format) => format.bytes(),
+            };
+            assert_eq!(part.shape.iter().product::<usize>() * element, part.bytes.len(), "{}", part.name);
+        }
+        let text = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), recipe);
+    }
+}
+
+/// The header's text is part of the contract.
+#[test]
+fn header_text() {
+    let (header, _) = file::write(&split(&preset::lorc(scheme::UINT4, 2, FloatFormat::F16)));
+    assert_eq!(
+        header.to_json().unwrap(),
+        concat!(
+            r#"{"shape":[9,70],"scheme":{"code":{"int":{"bits":4,"signed":false}},"group":{"size":64},"#,
+            r#""scale_rule":"range","scale_format":"f16","zero":"integer"},"#,
+            r#""low_rank":{"rank":2,"left":"f16","right":"f16"}}"#
+        )
+    );
+}
+
+#[test]
+fn each_missing_or_bent_part_is_refused() {
+    for recipe in recipes() {
+        let (header, parts) = file::write(&split(&recipe));
+        for at in 0..parts.len() {
+            let without: Vec<Part> =
+                parts.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, p)| p.clone()).collect();
+            assert_eq!(read(&header, &without), Err(Error::MissingPart { part: parts[at].name }));
+            let bend = |change: fn(&mut Part)| {
+                let mut bent = parts.clone();
+                change(&mut bent[at]);
+                read(&header, &bent)
+            };
+            assert!(matches!(bend(|p| p.shape.push(1)), Err(Error::PartMismatch { .. })));
+            assert!(matches!(bend(|p| p.shape[0] += 1), Err(Error::PartMismatch { .. })));
+            assert!(bend(|p| p.bytes.truncate(p.bytes.len() - 1)).is_err());
+            assert!(bend(|p| p.bytes.push(0)).is_err());
+            assert!(
+                bend(|p| {
+                    p.element = match p.element {
+                        PartType::U8 => PartType::Float(FloatFormat::F16),
+                        PartType::Float(_) => PartType::U8,
+                    };
+                })
+                .is_err()
+            );
+            if matches!(parts[at].element, PartType::Float(_)) {
+                assert!(bend(|p| p.bytes.fill(0xFF)).is_err(), "NaN in {}", parts[at].name);
+            }
+        }
+    }
+}
+
+#[test]
+fn hostile_headers() {
+    let (header, parts) = file::write(&split(&preset::lorc(scheme::UINT4, 2, FloatFormat::F16)));
+    let text = header.to_json().unwrap();
+    for (from, to) in [
+        ("\"bits\":4", "\"bits\":0"),
+        ("\"bits\":4", "\"bits\":9"),
+        ("\"bits\":4", "\"bits\":255"),
+        ("\"size\":64", "\"size\":0"),
+        ("[9,70]", "[0,70]"),
+        ("[9,70]", "[9,0]"),
+        ("[9,70]", "[18446744073709551615,18446744073709551615]"),
+        ("[9,70]", "[9223372036854775808,2]"),
+        ("[9,70]", "[9,71]"),
+        ("\"rank\":2", "\"rank\":0"),
+        ("\"rank\":2", "\"rank\":10"),
+        ("\"rank\":2", "\"rank\":18446744073709551615"),
+        ("\"zero\":\"integer\"", "\"zero\":\"none\""),
+        ("\"left\":\"f16\"", "\"left\":\"f32\""),
+    ] {
+        let bent = text.replace(from, to);
+        assert_ne!(bent, text);
+        let header = Header::from_json(&bent).expect("still a header");
+        assert!(read(&header, &parts).is_err(), "{from} -> {to}");
+    }
+    for bad in
+        ["", "{}", "[]", "{\"shape\":[9]}", "{\"shape\":[-1,2]}", "{\"shape\":[9,70],\"rotation\":1}", "nul"]
+    {
+        match Header::from_json(bad) {
+            Err(Error::InvalidHeader { .. }) => {}
+            other => panic!("{bad}: {other:?}"),
+        }
+    }
+    // A header without any term describes nothing.
+    assert!(read(&Header::from_json("{\"shape\":[9,70]}").unwrap(), &parts).is_err());
+}
+
+proptest! {
+    /// Any edit of the header's text: an error or a split, never a panic.
+    #[test]
+    fn any_header(at in any::<prop::sample::Index>(), byte in 32_u8..127) {
+        let (header, parts) = file::write(&split(&preset::lorc(scheme::UINT4, 2, FloatFormat::F16)));
+        let mut text = header.to_json().unwrap().into_bytes();
+        let at = at.index(text.len());
+        text[at] = byte;
+        if let Ok(header) = Header::from_json(core::str::from_utf8(&text).unwrap())
+            && let Ok(split) = read(&header, &parts)
+        {
+            prop_assert_eq!(split.shape(), (header.shape[0], header.shape[1]));
+        }
+    }
+}
