@@ -1,29 +1,4 @@
 //! The randomized decomposition: a Gaussian sketch, sharpened by power iterations.
-//!
-//! ```text
-//! 1  Ω: n×l Gaussian, l = k + p          (A: m×n with m ≥ n; a wide A is decomposed as Aᵀ)
-//! 2  Q R = A·Ω                            m×l
-//! 3  q times:  Z R = Aᵀ·Q,  Q R = A·Z     re-orthonormalized at each half step
-//! 4  Z R = Aᵀ·Q                           so that QᵀA = Rᵀ·Zᵀ
-//! 5  Rᵀ = U′ Σ V′ᵀ                        l×l, exact
-//! 6  U = Q·U′, V = Z·V′, cut to k
-//! ```
-//!
-//! Cost: 4·(q + 1)·m·n·l flops of matrix products in the precision of A, which dominate; bases and the small
-//! SVD are computed in f64. Memory: (m + n)·l numbers and no copy of A, unless A has no unit stride or an
-//! extreme scale.
-//!
-//! Accuracy (p ≥ 2, any q ≥ 0; for q = 0 this is Halko, Martinsson and Tropp's theorem 10.5 followed by the
-//! truncation to k of step 6):
-//!
-//! ```text
-//! E‖A − U Σ Vᵀ‖² ≤ (2 + k/(p − 1)) · Σⱼ₌ₖ₊₁ σⱼ²
-//! ```
-//!
-//! and A is recovered to rounding when its rank is at most l.
-//!
-//! Source: N. Halko, P. G. Martinsson, J. A. Tropp, *Finding structure with randomness* (arXiv:0909.4061),
-//! algorithms 4.4 and 5.1. Deviation: step 4 orthonormalizes Aᵀ·Q, so that the exact SVD is l×l.
 
 use alloc::vec;
 
@@ -50,7 +25,32 @@ impl Default for RandomizedOptions {
     }
 }
 
-/// A near-best approximation of rank `rank`; see the [module](self) for algorithm, cost and bound.
+/// A near-best approximation of rank `rank`.
+///
+/// ```text
+/// 1  Ω: n×l Gaussian, l = k + p          (A: m×n with m ≥ n; a wide A is decomposed as Aᵀ)
+/// 2  Q R = A·Ω                            m×l
+/// 3  q times:  Z R = Aᵀ·Q,  Q R = A·Z     re-orthonormalized at each half step
+/// 4  Z R = Aᵀ·Q                           so that QᵀA = Rᵀ·Zᵀ
+/// 5  Rᵀ = U′ Σ V′ᵀ                        l×l, exact
+/// 6  U = Q·U′, V = Z·V′, cut to k
+/// ```
+///
+/// Cost: 4·(q + 1)·m·n·l flops of matrix products in the precision of A, which dominate; bases and the small
+/// SVD are computed in f64. Memory: (m + n)·l numbers and no copy of A, unless A has no unit stride or an
+/// extreme scale.
+///
+/// Accuracy (p ≥ 2, any q ≥ 0; for q = 0 this is Halko, Martinsson and Tropp's theorem 10.5 followed by the
+/// truncation to k of step 6):
+///
+/// ```text
+/// E‖A − U Σ Vᵀ‖² ≤ (2 + k/(p − 1)) · Σⱼ₌ₖ₊₁ σⱼ²
+/// ```
+///
+/// and the error is the least possible, to rounding, when the rank of A is at most l.
+///
+/// Source: N. Halko, P. G. Martinsson, J. A. Tropp, *Finding structure with randomness* (arXiv:0909.4061),
+/// algorithms 4.4 and 5.1. Deviation: step 4 orthonormalizes Aᵀ·Q, so that the exact SVD is l×l.
 ///
 /// `a` may have any shape and strides; rank 0 gives empty factors.
 ///

@@ -1,13 +1,4 @@
 //! The exact decomposition, cut to a rank.
-//!
-//! ```text
-//! [A]ₖ = Σᵢ₌₁ᵏ σᵢ uᵢ vᵢᵀ        ‖A − [A]ₖ‖² = Σᵢ₌ₖ₊₁ σᵢ²
-//! ```
-//!
-//! No matrix of rank k is nearer to A, in this norm and in every other unitarily invariant one.
-//!
-//! Source: C. Eckart, G. Young, *The approximation of one matrix by another of lower rank* (1936);
-//! L. Mirsky (1960). The decomposition is faer's (bidiagonalization, then divide and conquer).
 
 use alloc::vec::Vec;
 
@@ -17,6 +8,15 @@ use super::{Svd, SvdInfo, SvdMethod, check_rank, fix_signs, nothing, small, unsc
 use crate::{Error, Scalar, dense};
 
 /// The best approximation of rank `rank`, exactly (to rounding).
+///
+/// ```text
+/// [A]ₖ = Σᵢ₌₁ᵏ σᵢ uᵢ vᵢᵀ        ‖A − [A]ₖ‖² = Σᵢ₌ₖ₊₁ σᵢ²
+/// ```
+///
+/// No matrix of rank k is nearer to A, in this norm and in every other unitarily invariant one.
+///
+/// Source: C. Eckart, G. Young, *The approximation of one matrix by another of lower rank* (1936);
+/// L. Mirsky (1960). The decomposition is faer's (bidiagonalization, then divide and conquer).
 ///
 /// `a` may have any shape and strides; rank 0 gives empty factors. O(m·n·min(m, n)) time, three copies of
 /// `a` in memory.

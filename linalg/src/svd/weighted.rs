@@ -1,16 +1,4 @@
 //! The best approximation of a rank under a metric, in closed form.
-//!
-//! ```text
-//! minimize ‖A − C‖_M  over rank C ≤ r        ‖E‖²_M = Σᵢ dᵢ · eᵢ H eᵢᵀ = ‖D^½ E S‖²,   H = S Sᵀ
-//!
-//! C = D^-½ · [D^½ A S]ᵣ · S⁻¹ = D^-½ · Uᵣ · (Uᵣᵀ D^½ A)       Uᵣ: left singular vectors of D^½ A S
-//! ```
-//!
-//! The second form needs no inverse of S: [B]ᵣ = Uᵣ Uᵣᵀ B. So a singular H (fewer tokens than inputs) costs no
-//! accuracy, and in directions without weight C continues A's projection instead of blowing up. The result
-//! does not depend on which root S is taken, because B Bᵀ = D^½ A H Aᵀ D^½ does not.
-//!
-//! Sources: arXiv:2403.07378 (SVD-LLM), arXiv:2312.05821 (ASVD), and the metric form of Eckart and Young.
 
 use faer::reborrow::Reborrow;
 use faer::{Mat, MatRef};
@@ -20,6 +8,18 @@ use crate::{Error, MetricRoot, Scalar, dense};
 
 /// argmin ‖A − C‖_M over matrices of rank at most `rank`, as two factors in original coordinates whose
 /// columns and rows have equal norms pairwise.
+///
+/// ```text
+/// minimize ‖A − C‖_M  over rank C ≤ r        ‖E‖²_M = Σᵢ dᵢ · eᵢ H eᵢᵀ = ‖D^½ E S‖²,   H = S Sᵀ
+///
+/// C = D^-½ · [D^½ A S]ᵣ · S⁻¹ = D^-½ · Uᵣ · (Uᵣᵀ D^½ A)       Uᵣ: left singular vectors of D^½ A S
+/// ```
+///
+/// The second form needs no inverse of S, because `[B]ᵣ = Uᵣ Uᵣᵀ B`. So a singular H (fewer tokens than inputs) costs no
+/// accuracy, and in directions without weight C continues A's projection instead of blowing up. The result
+/// does not depend on which root S is taken, because B Bᵀ = D^½ A H Aᵀ D^½ does not.
+///
+/// Sources: arXiv:2403.07378 (SVD-LLM), arXiv:2312.05821 (ASVD), and the metric form of Eckart and Young.
 ///
 /// Cost: one product A·S (2·m·n² flops with a Gram metric, m·n with a diagonal one), then that of `method`.
 ///
