@@ -60,7 +60,7 @@ struct Mismatch {
     reason: String,
 }
 
-/// Over all tensors with an error, and over those that differ.
+/// Errors over the tensors that are compressed in either file; when none is, over those that differ.
 #[derive(Serialize)]
 struct Total {
     relative_error: Option<f64>,
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 
 fn compare(a: &Checkpoint, b: &Checkpoint, calibration: Option<&Calibration>) -> Result<Comparison, Error> {
     let (mut tensors, mut only_in_a, mut mismatched) = (Vec::new(), Vec::new(), Vec::new());
-    // Totals are over compressed tensors, or over all where neither file has any.
+    // Totals are over compressed tensors, or over those that differ where neither file has any.
     let compressed = |name: &str| a.record(name).is_some() || b.record(name).is_some();
     let any_compressed = a.entries().iter().any(|entry| compressed(&entry.name))
         || b.entries().iter().any(|entry| compressed(&entry.name));
@@ -104,11 +104,10 @@ fn compare(a: &Checkpoint, b: &Checkpoint, calibration: Option<&Calibration>) ->
             mismatched.push(Mismatch { name: name.clone(), reason });
             continue;
         }
-        let counts = compressed(name) || !any_compressed;
         let tensor = match (a.values(entry)?, b.values(other)?) {
             (Some(_), Some(_)) => {
                 let (squares, under_metric) = errors(a, b, (entry, other), calibration)?;
-                if counts {
+                if compressed(name) || (!any_compressed && squares.error > 0.0) {
                     plain.add_squares(squares.error, squares.norm);
                     if let Some(squares) = under_metric {
                         metric.add_squares(squares.error, squares.norm);
@@ -278,7 +277,7 @@ fn text(comparison: &Comparison) -> String {
             }
             rows.add_row(row);
         }
-        text.push_str(&format!("{rows}\n"));
+        text.push_str(&format!("{}\n", rows.trim_fmt()));
     }
     for (names, file) in [(&comparison.only_in_a, &comparison.a), (&comparison.only_in_b, &comparison.b)] {
         for name in names {

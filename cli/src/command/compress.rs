@@ -2,6 +2,7 @@
 
 mod args;
 mod output;
+mod page;
 mod rest;
 mod run;
 

@@ -167,7 +167,7 @@ fn text(listing: &Listing<'_>) -> String {
         }
         rows.add_row(row);
     }
-    let mut text = format!("{rows}\n");
+    let mut text = format!("{}\n", rows.trim_fmt());
     for tensor in listing.tensors.iter().filter(|tensor| !tensor.warnings.is_empty()) {
         text.push_str(&format!("{}: {}\n", tensor.name, tensor.warnings.join("; ")));
     }

@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 pub(crate) mod compress;
 pub(crate) mod decompress;
+pub(crate) mod demo;
 pub(crate) mod inspect;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use crate::error::Error;
 /// What every subcommand does.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    /// Every method side by side on embedded real weights: error, bits, CPU and GPU time; a table and a page.
+    Demo(demo::Args),
     /// Compress a checkpoint: every large matrix becomes few bits and few ranks.
     Compress(compress::Args),
     /// Turn a compressed checkpoint back into a dense one.
@@ -34,6 +37,7 @@ impl Command {
     /// Runs it.
     pub(crate) fn run(&self, global: Global) -> Result<(), Error> {
         match self {
+            Self::Demo(args) => demo::run(args, global),
             Self::Compress(args) => compress::run(args, global),
             Self::Decompress(args) => decompress::run(args, global),
             Self::Inspect(args) => inspect::run(args),

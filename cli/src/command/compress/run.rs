@@ -11,6 +11,7 @@ use rankbit::quant::{Group, part_lengths};
 
 use super::args::{Args, ReportKind, RestRule};
 use super::output::Output;
+use super::page;
 use super::rest::{self, Verdict};
 use crate::calibration::{Calibration, Needs};
 use crate::command::{Global, check_outputs};
@@ -23,7 +24,7 @@ use crate::error::Error;
 use crate::memory;
 use crate::method::Plan;
 use crate::progress::Progress;
-use crate::report::{html, json, terminal};
+use crate::report::{json, terminal};
 use crate::select::{Chosen, Filter, Skipped};
 
 /// Everything that is known before the first tensor is read.
@@ -60,6 +61,9 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         .map(|(kind, path)| Ok((kind, AtomicFile::create(path)?)))
         .collect::<Result<_, Error>>()?;
 
+    // Products of this crate's dependencies and the page's fits keep to the same number of threads. It can be set
+    // once a process, which is what this is.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads()).build_global();
     let mut collected = job.fit_all(args, spill, global.quiet)?;
     let records = serde_json::to_string(&collected.records).map_err(|error| Error::Machine {
         what: "writing the metadata".to_owned(),
@@ -74,7 +78,7 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
     for (kind, mut file) in reports {
         let text = match kind {
             ReportKind::Json => crate::output::json(&collected.report)?,
-            ReportKind::Html => html::compress_page(&job.plan, &job.reader, &job.chosen, &collected.report)?,
+            ReportKind::Html => page::render(&job, &collected.report, target)?,
         };
         file.write(text.as_bytes())?;
         file.commit()?;
