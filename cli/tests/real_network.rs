@@ -1,0 +1,155 @@
+//! A real network, end to end: compress the sentence encoder with each preset, decompress it, run it on real
+//! sentences, and hold errors, sizes and embeddings to independent NumPy references.
+//!
+//! The references (and the libraries that they agree with) and the sentence split are those of the project's
+//! baselines: 768 calibration and 384 held-out sentences from disjoint documents.
+
+use rankbit_kit::calibration::{Calibration, output_error};
+use rankbit_kit::model::{Embeddings, SentenceModel, checkpoint, corpus, cosines};
+use rankbit_kit::tensor::read_tensors;
+use rankbit_kit::text::Sentences;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+
+struct Real {
+    model: SentenceModel,
+    held_out: Vec<String>,
+    original: Embeddings,
+    held: Calibration,
+    acts: tempfile::NamedTempFile,
+}
+
+static REAL: LazyLock<Real> = LazyLock::new(|| {
+    let model = SentenceModel::load().expect("the model: run scripts/fetch-model.sh");
+    let text = Sentences::read(&corpus()).expect("the text: run scripts/fetch-model.sh");
+    let original = model.embed(&text.held_out).expect("embeddings");
+    let acts = tempfile::NamedTempFile::new().expect("a temporary file");
+    let calibration = Calibration::capture(&model, &text.calibration).expect("calibration");
+    calibration.write(acts.path()).expect("a written calibration file");
+    let held = Calibration::capture(&model, &text.held_out).expect("held-out moments");
+    Real { model, held_out: text.held_out, original, held, acts }
+});
+
+/// What one run of `compress` and `decompress` gave on the 36 linear matrices of the encoder.
+struct Outcome {
+    error: f64,
+    bits: f64,
+    held_out_error: f64,
+    cosine: f64,
+}
+
+fn rankbit(arguments: &[&str]) {
+    let run =
+        Command::new(env!("CARGO_BIN_EXE_rankbit")).args(arguments).output().expect("the command starts");
+    assert!(run.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+fn run(arguments: &[&str]) -> Outcome {
+    let real = &*REAL;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let (input, small, dense, report) = (checkpoint(), at("small"), at("dense"), at("report.json"));
+    let mut compress = vec!["compress", text(&input), "-o", text(&small), "--include", "encoder"];
+    compress.extend(["--report", text(&report)]);
+    compress.extend(arguments);
+    rankbit(&compress);
+    rankbit(&["decompress", text(&small), "-o", text(&dense)]);
+
+    let report: Value = serde_json::from_slice(&std::fs::read(&report).expect("a report")).expect("JSON");
+    let total = &report["total"];
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let bytes = std::fs::metadata(&small).expect("a file").len() as f64;
+    assert!((number(&total["bytes_out"]) / bytes - 1.0).abs() < 0.01, "{total} for a file of {bytes} bytes");
+
+    // Every error again, from the two dense files alone.
+    let back = read_tensors(&dense).expect("a dense checkpoint");
+    let reported = report["tensors"].as_array().expect("tensors");
+    let names: Vec<String> = real.model.network().linear_names().map(str::to_owned).collect();
+    assert_eq!(reported.len(), names.len());
+    let (mut error, mut held_out_error) = (0.0, 0.0);
+    for name in &names {
+        let (weight, found) = (&real.model.tensors()[name].values, &back[name].values);
+        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        let relative = norm(&mut weight.iter().zip(found.iter()).map(|(a, b)| f64::from(a - b)))
+            / norm(&mut weight.iter().map(|a| f64::from(*a)));
+        let entry = reported.iter().find(|t| t["name"] == **name).expect("a tensor in the report");
+        let stated = number(&entry["relative_error"]);
+        assert!((relative - stated).abs() <= 1e-6 * stated, "{name}: {relative}, reported {stated}");
+        error += relative / names.len() as f64;
+        let gram = &real.held.of(name).expect("held-out moments").gram;
+        held_out_error += output_error(weight, found, gram).expect("one shape") / names.len() as f64;
+    }
+    assert!((number(&total["mean_relative_error"]) - error).abs() <= 1e-6 * error);
+    // Everything else passed through.
+    for (name, tensor) in real.model.tensors() {
+        assert!(names.contains(name) || *tensor == back[name], "{name} changed");
+    }
+    let embedded =
+        real.model.with(back).expect("the same network").embed(&real.held_out).expect("embeddings");
+    let cosine = cosines(&real.original, &embedded).expect("as many embeddings");
+    let cosine = cosine.iter().sum::<f64>() / cosine.len() as f64;
+    let bits = number(&total["bits_per_weight"]);
+    println!(
+        "{arguments:?}: {bits:.4} bits, error {error:.5}, held out {held_out_error:.5}, cosine {cosine:.5}"
+    );
+    Outcome { error, bits, held_out_error, cosine }
+}
+
+#[test]
+fn rtn_equals_the_references() {
+    for (format, bits, error, cosine) in
+        [("uint4", 4.3125, 0.0950, 0.963), ("int4", 4.25, 0.1145, 0.945), ("nf4", 4.5, 0.0938, 0.969)]
+    {
+        let found = run(&["--method", "rtn", "--format", format]);
+        assert_eq!(found.bits, bits, "{format}");
+        assert!((found.error - error).abs() <= 1e-4, "{format}: {}", found.error);
+        assert!(found.cosine >= cosine, "{format}: {}", found.cosine);
+    }
+}
+
+#[test]
+fn lorc_equals_its_reference() {
+    let found = run(&["--method", "lorc", "--format", "uint4"]);
+    assert_eq!(found.bits, 5.3125);
+    assert!((found.error / 0.0875 - 1.0).abs() <= 0.01, "{}", found.error);
+    assert!(found.cosine >= 0.966, "{}", found.cosine);
+}
+
+#[test]
+fn svdquant_without_calibration() {
+    let found = run(&["--method", "svdquant", "--format", "uint4"]);
+    assert_eq!(found.bits, 5.3125);
+    assert!(found.error <= 0.0824, "{}", found.error);
+    assert!(found.cosine >= 0.9710, "{}", found.cosine);
+}
+
+#[test]
+fn svdquant_with_calibration() {
+    let acts = text(REAL.acts.path());
+    let found = run(&["--method", "svdquant", "--format", "uint4", "--calib", acts]);
+    assert!((found.bits - 5.34375).abs() < 1e-9, "{}", found.bits);
+    assert!(found.held_out_error <= 0.060, "{}", found.held_out_error);
+    assert!(found.cosine >= 0.979, "{}", found.cosine);
+}
+
+#[test]
+fn lq_lora_beats_loftq() {
+    let found = run(&["--method", "lq-lora", "--format", "nf4"]);
+    assert_eq!(found.bits, 5.5);
+    assert!(found.error <= 0.0783, "{}", found.error);
+    assert!(found.cosine >= 0.9782, "{}", found.cosine);
+}
+
+#[test]
+fn plain_low_rank() {
+    // Half the parameters of a square matrix; trained weights are far from low rank, so this costs a lot.
+    let found = run(&["--method", "lowrank", "--rank", "96"]);
+    assert!(found.error > 0.3 && found.error < 0.8, "{}", found.error);
+    assert!(found.cosine > 0.2, "{}", found.cosine);
+}
