@@ -1,4 +1,4 @@
-//! The facade of the rankbit workspace: each crate as a module, no logic of its own.
+#![doc = include_str!("../README.md")]
 #![no_std]
 
 #[cfg(feature = "gpu")]
