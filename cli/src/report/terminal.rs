@@ -83,7 +83,7 @@ pub(crate) fn compressed(report: &json::Report) -> Result<(), Error> {
     if report.tensors.is_empty() {
         text.push_str("no tensor was compressed\n");
     } else {
-        text.push_str(&format!("{rows}\n"));
+        text.push_str(&format!("{}\n", rows.trim_fmt()));
     }
     text.push_str(&left_alone(&report.skipped));
     text.push_str(&format!(
@@ -110,7 +110,7 @@ pub(crate) fn dry_run(rows: &[Outlook], skipped: &[json::Skipped]) -> Result<(),
     if weights > 0.0 {
         out.add_row(["all", "", "", &format!("{:.3}", bits / weights)]);
     }
-    print(&format!("{out}\n{}nothing was written (--dry-run)\n", left_alone(skipped)))
+    print(&format!("{}\n{}nothing was written (--dry-run)\n", out.trim_fmt(), left_alone(skipped)))
 }
 
 /// How many tensors were left alone, by reason.

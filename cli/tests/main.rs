@@ -1,0 +1,12 @@
+//! The command, run as a user runs it.
+
+mod bad_input;
+mod calibration;
+mod compare_inspect;
+#[cfg(target_os = "linux")]
+mod memory;
+mod output_safety;
+mod real_network;
+mod report;
+mod round_trip;
+mod support;
