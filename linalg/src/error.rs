@@ -58,6 +58,14 @@ pub enum Error {
         /// Zero-based column of the offending entry.
         col: usize,
     },
+    /// A matrix that has to be factored is not positive definite (beyond rounding).
+    #[error("{what} is not positive definite at column {pivot}: ask for more damping")]
+    NotPositiveDefinite {
+        /// The matrix.
+        what: &'static str,
+        /// Zero-based column whose pivot failed.
+        pivot: usize,
+    },
     /// An iterative decomposition did not converge (not seen on finite input so far).
     #[error("{what} did not converge")]
     NoConvergence {

@@ -7,6 +7,7 @@
 //! | [`weighted`] | the best L·R of a rank under a [`Metric`], in closed form |
 //! | [`Metric`], [`MetricRoot`] | ‖E‖²_M = Σᵢ rowᵢ·eᵢ H eᵢᵀ, and a root of it that survives rank deficiency |
 //! | [`Moments`] | XᵀX and friends of a layer's inputs, one pass over the tokens |
+//! | [`ErrorFeedback`] | the column-by-column sweep of GPTQ, LDLQ and SparseGPT, and its coordinate descent |
 //! | [`Stream`] | random numbers that depend on a seed and a name only |
 //!
 //! Matrices are `faer`'s ([re-exported](faer)), of any strides: weights as files store them are row-major views
@@ -60,6 +61,7 @@ pub mod moments;
 pub mod random;
 mod scalar;
 pub mod svd;
+pub mod sweep;
 
 pub use error::Error;
 pub use metric::{ColumnMetric, Metric, MetricRoot};
@@ -70,3 +72,4 @@ pub use svd::{
     Factors, Method, RandomizedOptions, Svd, SvdInfo, SvdMethod, best_rank, randomized, singular_values,
     truncated, weighted,
 };
+pub use sweep::{ErrorFeedback, Order, Projector, Refined, SweepOptions, Swept};

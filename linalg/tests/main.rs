@@ -7,3 +7,4 @@ mod support;
 mod svd_randomized;
 mod svd_truncated;
 mod svd_weighted;
+mod sweep;
