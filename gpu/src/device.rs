@@ -116,12 +116,12 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
 }
 
 impl Selection {
-    fn accepts(&self, info: &AdapterInfo) -> bool {
+    /// Whether `info` has the name and backend asked for.
+    pub fn names(&self, info: &AdapterInfo) -> bool {
         let within = |wanted: &Option<String>, text: &str| {
             wanted.as_ref().is_none_or(|wanted| text.to_lowercase().contains(&wanted.to_lowercase()))
         };
-        info.unfit.is_none()
-            && within(&self.name, &info.name)
+        within(&self.name, &info.name)
             && self.backend.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(&info.backend))
     }
 
@@ -154,7 +154,7 @@ impl Gpu {
         let all: Vec<_> = enumerate().into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
         let mut refused = None;
         for (info, adapter) in &all {
-            if selection.accepts(info) {
+            if info.unfit.is_none() && selection.names(info) {
                 match Self::open(adapter, info.clone(), selection.limits) {
                     Ok(gpu) => return Ok(gpu),
                     Err(error) => refused = refused.or(Some(error)),
