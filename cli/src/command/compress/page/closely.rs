@@ -12,6 +12,7 @@ use crate::command::compress::run::Job;
 use crate::container::checkpoint::Checkpoint;
 use crate::container::convert;
 use crate::error::Error;
+use crate::memory;
 use crate::method::Method;
 use crate::report::html::{Block, Figure};
 use crate::report::json::Report;
@@ -209,20 +210,33 @@ pub(super) fn methods(job: &Job, report: &Report, samples: &[(usize, &str)]) -> 
             .iter()
             .flat_map(|&method| formats.iter().map(move |&(_, scheme)| (method, scheme)))
             .collect();
-        let points: Vec<(f64, f64, bool)> = cases
-            .par_iter()
-            .map(|&(method, scheme)| {
-                let input = Input { name: &tensor.name, moments: moments.as_ref() };
-                let fitted = fit(weight.view(), &plan.recipe_of(method, scheme), &input)
-                    .map_err(|error| job.reader.tensor_error(&tensor.name, error))?;
-                let error = fitted.info.metric_error.unwrap_or(fitted.info.relative_error);
-                // Of the whole tensor, also where only its first rows were fitted.
-                let bits = plan
-                    .bits_per_weight(method, &scheme, (weight.all_rows, weight.cols))
-                    .map_err(|error| job.reader.tensor_error(&tensor.name, error))?;
-                Ok((bits, error, fitted.info.metric_error.is_some()))
-            })
-            .collect::<Result<_, Error>>()?;
+        let one = |&(method, scheme): &(Method, Scheme)| {
+            let input = Input { name: &tensor.name, moments: moments.as_ref() };
+            let fail = |error: &dyn std::fmt::Display| job.reader.tensor_error(&tensor.name, error);
+            let fitted = fit(weight.view(), &plan.recipe_of(method, scheme), &input).map_err(|e| fail(&e))?;
+            let error = fitted.info.metric_error.unwrap_or(fitted.info.relative_error);
+            // Of the whole tensor, also where only its first rows were fitted.
+            let shape = (weight.all_rows, weight.cols);
+            let bits = plan.bits_per_weight(method, &scheme, shape).map_err(|e| fail(&e))?;
+            Ok((bits, error, fitted.info.metric_error.is_some()))
+        };
+        // Each fit has copies of the calibration's metric: as many at once as a run of this tensor may have.
+        let mut cost = memory::fit_bytes(weight.values.len() as u64);
+        if moments.is_some() {
+            cost = cost.saturating_add(memory::calibration_bytes(weight.cols as u64));
+        }
+        let mut points = Vec::with_capacity(cases.len());
+        memory::run_in_order(
+            &vec![cost; cases.len()],
+            memory::BASE,
+            rayon::current_num_threads(),
+            |i| cases.get(i).map(&one).transpose(),
+            |_| 0,
+            |_, point| {
+                points.extend(point);
+                Ok(())
+            },
+        )?;
         on_calibration |= points.iter().any(|point| point.2);
         let series = (1..)
             .zip(points.chunks(formats.len().max(1)))
