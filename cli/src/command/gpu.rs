@@ -85,7 +85,7 @@ fn list(args: &Args) -> String {
             kernels,
         ]);
     }
-    format!("{table}\n")
+    format!("{}\n", table.trim_fmt())
 }
 
 /// The self-test's verdict; failed cases are an error that lists them.
@@ -157,9 +157,10 @@ fn bench(gpu: &Gpu) -> Result<String, Error> {
     }
     let (name, threads) = (&gpu.adapter().name, std::thread::available_parallelism().map_or(1, usize::from));
     Ok(format!(
-        "{table}\n{name}; tokens × [out, in], groups of 64. GPU: best and median of {RUNS} runs on resident \
+        "{}\n{name}; tokens × [out, in], groups of 64. GPU: best and median of {RUNS} runs on resident \
          buffers, from submission to idle;\nGB/s: the matrix's bytes over the best time. CPU: best run, {threads} \
-         threads.\n"
+         threads.\n",
+        table.trim_fmt()
     ))
 }
 
