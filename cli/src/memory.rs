@@ -21,6 +21,12 @@ pub(crate) const fn calibration_bytes(in_features: u64) -> u64 {
     in_features.saturating_mul(in_features).saturating_mul(6 * 8)
 }
 
+/// What error feedback takes beside: the form in the transform's basis, damped, factored, and panels of rows in f64.
+pub(crate) const fn feedback_bytes(in_features: u64) -> u64 {
+    let panels = in_features.saturating_mul(8 * 128 * 8 * 2);
+    in_features.saturating_mul(in_features).saturating_mul(5 * 8).saturating_add(panels)
+}
+
 struct State {
     next: usize,
     used: u64,

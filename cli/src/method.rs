@@ -1,7 +1,7 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
-use rankbit::lowrank::{Recipe, preset};
-use rankbit::quant::{FloatFormat, Group, Scheme, part_lengths, scheme};
+use rankbit::lowrank::{Recipe, Step, preset};
+use rankbit::quant::{FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
 
@@ -18,12 +18,30 @@ pub(crate) enum Method {
     LqLora,
     /// Truncated SVD, nothing quantized.
     Lowrank,
+    /// Column by column, each error taken up by the columns after it (GPTQ). Needs --calib.
+    Gptq,
+    /// Codes and scales in turn from GPTQ's start: the least error at equal bits. Needs --calib.
+    Cd,
+    /// Grids under a norm that forgives outliers, without calibration (HQQ).
+    Hqq,
+    /// Error feedback with fixed scales, then coordinate descent on the codes (QuIP). Needs --calib.
+    Ldlq,
 }
 
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 5] = [Self::Rtn, Self::Lorc, Self::Svdquant, Self::LqLora, Self::Lowrank];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Rtn,
+        Self::Lorc,
+        Self::Svdquant,
+        Self::LqLora,
+        Self::Lowrank,
+        Self::Gptq,
+        Self::Cd,
+        Self::Hqq,
+        Self::Ldlq,
+    ];
 
     /// The name.
     pub(crate) const fn name(self) -> &'static str {
@@ -33,6 +51,10 @@ impl Method {
             Self::Svdquant => "svdquant",
             Self::LqLora => "lq-lora",
             Self::Lowrank => "lowrank",
+            Self::Gptq => "gptq",
+            Self::Cd => "cd",
+            Self::Hqq => "hqq",
+            Self::Ldlq => "ldlq",
         }
     }
 
@@ -43,7 +65,7 @@ impl Method {
 
     /// Whether it has a low-rank term.
     pub(crate) fn has_low_rank(self) -> bool {
-        self != Self::Rtn
+        matches!(self, Self::Lorc | Self::Svdquant | Self::LqLora | Self::Lowrank)
     }
 
     /// Whether it alternates.
@@ -54,6 +76,40 @@ impl Method {
     /// Whether it smooths when there is calibration.
     pub(crate) fn smooths(self) -> bool {
         self == Self::Svdquant
+    }
+}
+
+/// `--rounder`, by the name used in files, flags and reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum RounderName {
+    /// Each value by itself.
+    Nearest,
+    /// Column by column with error feedback. Needs --calib.
+    Gptq,
+    /// Codes and scales in turn from GPTQ's start. Needs --calib.
+    Cd,
+    /// Grids under a norm that forgives outliers.
+    Hqq,
+    /// Error feedback with fixed scales, then coordinate descent. Needs --calib.
+    Ldlq,
+    /// Scales of least squared error, weighted by calibration when given.
+    Mse,
+    /// At random to one of the two neighbours, right on average.
+    Stochastic,
+}
+
+impl RounderName {
+    /// The rounder with its usual numbers.
+    fn rounder(self, act_order: bool, seed: u64) -> Rounder {
+        match self {
+            Self::Nearest => Rounder::Nearest,
+            Self::Gptq => Rounder::gptq(act_order),
+            Self::Cd => Rounder::COORDINATE_DESCENT,
+            Self::Hqq => Rounder::HQQ,
+            Self::Ldlq => Rounder::LDLQ,
+            Self::Mse => Rounder::Mse,
+            Self::Stochastic => Rounder::Stochastic { seed },
+        }
     }
 }
 
@@ -78,7 +134,9 @@ pub(crate) struct Request {
     /// `--rank`.
     pub(crate) rank: Option<usize>,
     /// `--rounder`.
-    pub(crate) rounder: bool,
+    pub(crate) rounder: Option<RounderName>,
+    /// `--act-order`.
+    pub(crate) act_order: bool,
     /// `--scale`.
     pub(crate) scale: Option<FloatFormat>,
     /// `--factors`.
@@ -112,6 +170,9 @@ pub(crate) struct Plan {
     pub(crate) rounds: u32,
     /// The seed.
     pub(crate) seed: u64,
+    /// What replaces the method's own rounder.
+    rounder: Option<Rounder>,
+    act_order: bool,
 }
 
 impl Plan {
@@ -135,6 +196,8 @@ impl Plan {
             smooth,
             rounds: request.rounds.unwrap_or(ROUNDS),
             seed: request.seed,
+            rounder: request.rounder.map(|name| name.rounder(request.act_order, request.seed)),
+            act_order: request.act_order,
         };
         Ok(Self { recipe: plan.recipe_of(method, scheme), ..plan })
     }
@@ -151,7 +214,18 @@ impl Plan {
             }
             Method::LqLora => preset::lq_lora(scheme, rank, factors, rounds),
             Method::Lowrank => preset::low_rank(rank, factors),
+            Method::Gptq => preset::gptq(scheme, self.act_order),
+            Method::Cd => preset::cd(scheme),
+            Method::Hqq => preset::hqq(scheme),
+            Method::Ldlq => preset::ldlq(scheme),
         };
+        if let Some(chosen) = self.rounder {
+            for step in &mut recipe.round {
+                if let Step::Quantize { rounder, .. } = step {
+                    *rounder = chosen;
+                }
+            }
+        }
         recipe.seed = self.seed;
         recipe
     }
@@ -180,6 +254,14 @@ impl Plan {
         Ok(bytes * 8.0 / (out as f64 * inputs as f64))
     }
 
+    /// The rounder that cannot do without a Gram matrix, by name.
+    pub(crate) fn needs_gram(&self) -> Option<&'static str> {
+        self.recipe.round.iter().find_map(|step| match step {
+            Step::Quantize { rounder, .. } if rounder.needs_hessian() => Some(rounder.name()),
+            _ => None,
+        })
+    }
+
     /// The format's name.
     pub(crate) fn format(&self) -> Option<&'static str> {
         self.scheme.as_ref().and_then(Scheme::name)
@@ -196,7 +278,7 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         (request.format.is_some(), "--format"),
         (request.group.is_some(), "--group"),
         (request.scale.is_some(), "--scale"),
-        (request.rounder, "--rounder"),
+        (request.rounder.is_some(), "--rounder"),
     ];
     if let Some((_, flag)) = quantizer.into_iter().find(|(given, _)| *given && !method.quantizes()) {
         return refuse(flag, "quantizes nothing");
@@ -207,6 +289,10 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     }
     if request.rounds.is_some() && !method.alternates() {
         return refuse("--rounds", "does not alternate");
+    }
+    let rounds_by_gptq = request.rounder.map_or(method == Method::Gptq, |name| name == RounderName::Gptq);
+    if request.act_order && !rounds_by_gptq {
+        return Err(Error::usage("--act-order means something to --method gptq or --rounder gptq only"));
     }
     if request.smooth.is_some() {
         if !method.smooths() {
@@ -273,7 +359,9 @@ mod tests {
             (Method::Lowrank, Request { format: Some("int4".to_owned()), ..Request::default() }, "--format"),
             (Method::Lowrank, Request { group: Some(Group::Row), ..Request::default() }, "--group"),
             (Method::Lowrank, Request { scale: Some(FloatFormat::F32), ..Request::default() }, "--scale"),
-            (Method::Lowrank, Request { rounder: true, ..Request::default() }, "--rounder"),
+            (Method::Lowrank, Request { rounder: Some(RounderName::Mse), ..Request::default() }, "--rounder"),
+            (Method::Gptq, Request { rank: Some(4), ..Request::default() }, "--rank"),
+            (Method::Cd, Request { act_order: true, ..Request::default() }, "--act-order"),
             (Method::LqLora, Request { smooth: Some(0.5), ..Request::default() }, "--smooth"),
             (Method::Svdquant, Request { smooth: Some(0.5), ..Request::default() }, "--calib"),
         ];
@@ -282,6 +370,19 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(flag), "{error}");
         }
+    }
+
+    #[test]
+    fn rounders_replace_the_methods_own() {
+        let request = Request { rounder: Some(RounderName::Gptq), act_order: true, ..Request::default() };
+        let plan = Plan::new(Method::Lorc, &request).expect("a plan");
+        assert_eq!(plan.needs_gram(), Some("gptq"));
+        let Some(Step::Quantize { rounder, .. }) = plan.recipe.round.first() else { panic!("{plan:?}") };
+        assert_eq!(*rounder, Rounder::gptq(true));
+        let plan = Plan::new(Method::Cd, &Request::default()).expect("a plan");
+        assert_eq!((plan.needs_gram(), plan.rank), (Some("cd"), None));
+        let request = Request { rounder: Some(RounderName::Nearest), ..Request::default() };
+        assert_eq!(Plan::new(Method::Gptq, &request).expect("a plan").needs_gram(), None);
     }
 
     #[test]

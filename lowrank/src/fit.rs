@@ -16,9 +16,9 @@ use crate::part::{LowRankPart, QuantizedPart, branch_residual};
 use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
 use alloc::{vec, vec::Vec};
 use core::fmt;
-use rankbit_linalg::faer::MatRef;
+use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{Metric, MetricRoot, Moments, Stream, svd};
-use rankbit_quant::{FloatFormat, Quantized, Smooth};
+use rankbit_quant::{FloatFormat, Quantized, Rounder, Smooth};
 
 /// Damping of a Gram metric, as a fraction of its mean diagonal: keeps directions that calibration never saw
 /// from being free.
@@ -212,6 +212,7 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
 
 /// A fit under way.
 struct State<'a> {
+    name: &'a str,
     weight: MatRef<'a, f32>,
     split: Split,
     work: Vec<f32>,
@@ -221,11 +222,13 @@ struct State<'a> {
     accept: Metric,
     weight_norm: f64,
     calibration: Option<Metric>,
+    /// `TᵀHT`, for rounders that weigh errors by the layer's inputs.
+    hessian: Option<Mat<f64>>,
     adjustments: Vec<Adjustment>,
 }
 
 impl<'a> State<'a> {
-    fn new(weight: MatRef<'a, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<Self, Error> {
+    fn new(weight: MatRef<'a, f32>, recipe: &Recipe, input: &Input<'a>) -> Result<Self, Error> {
         let shape = (weight.nrows(), weight.ncols());
         let mut adjustments = Vec::new();
         let transform = transform(weight, recipe.transform, input, &mut adjustments)?;
@@ -239,11 +242,13 @@ impl<'a> State<'a> {
             },
         };
         let accept = space(recipe.metric.accept)?;
+        let hessian = hessian(recipe, input, transform.as_ref())?;
         let weight_norm = accept.norm_squared(weight).map_err(|e| named(weight, e))?;
         let low_rank = recipe.round.iter().any(|step| matches!(step, Step::LowRank { .. }));
         let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
         let seed = Stream::derive_seed(recipe.seed, input.name);
         Ok(Self {
+            name: input.name,
             weight,
             split: Split::new(shape, transform, None, None)?,
             work: vec![0.0; shape.0 * shape.1],
@@ -257,6 +262,7 @@ impl<'a> State<'a> {
             accept,
             weight_norm,
             calibration,
+            hessian,
             adjustments,
         })
     }
@@ -268,7 +274,14 @@ impl<'a> State<'a> {
         let mut adjustments = Vec::new();
         match step {
             Step::Quantize { scheme, rounder } => {
-                let part = QuantizedPart { scheme, rounder: *rounder, transform: split.transform() };
+                let hessian = self.hessian.as_ref().map(|gram| gram.as_ref());
+                let rounder = match *rounder {
+                    Rounder::Stochastic { seed } => {
+                        Rounder::Stochastic { seed: Stream::derive_seed(seed, self.name) }
+                    }
+                    other => other,
+                };
+                let part = QuantizedPart { scheme, rounder, transform: split.transform(), hessian };
                 base = Some(part.project(self.weight, split.low_rank(), &mut self.work, &mut adjustments)?);
                 low_rank = split.low_rank().cloned();
             }
@@ -351,6 +364,46 @@ fn transformed(transform: Option<&Smooth>) -> Result<Metric, Error> {
             Ok(Metric::diagonal(squares)?)
         }
     }
+}
+
+/// The calibration's Gram matrix in the transform's basis, when a quantizing step uses one: `T = diag(1/λ)`, so
+/// `TᵀHT = diag(1/λ)·H·diag(1/λ)`.
+fn hessian(
+    recipe: &Recipe,
+    input: &Input<'_>,
+    transform: Option<&Smooth>,
+) -> Result<Option<Mat<f64>>, Error> {
+    let rounders = || {
+        recipe.round.iter().filter_map(|step| match step {
+            Step::Quantize { rounder, .. } => Some(rounder),
+            Step::LowRank { .. } => None,
+        })
+    };
+    let required = rounders().any(Rounder::needs_hessian);
+    if !required && !rounders().any(|rounder| *rounder == Rounder::Mse) {
+        return Ok(None);
+    }
+    let Some(moments) = input.moments else {
+        return if required {
+            Err(Error::MissingCalibration { needed: "the Gram matrix of the layer's inputs" })
+        } else {
+            Ok(None)
+        };
+    };
+    let mut gram = match moments.gram() {
+        Ok(gram) => gram.to_owned(),
+        Err(error) if required => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    if let Some(smooth) = transform {
+        let inverse = smooth.inverse();
+        for (column, outer) in gram.col_iter_mut().zip(&inverse) {
+            for (value, inner) in column.iter_mut().zip(&inverse) {
+                *value *= f64::from(*outer) * f64::from(*inner);
+            }
+        }
+    }
+    Ok(Some(gram))
 }
 
 /// Step 1.

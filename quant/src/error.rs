@@ -62,4 +62,23 @@ pub enum Error {
         /// What is too large.
         what: &'static str,
     },
+    /// A rounder that weighs errors by the layer's inputs got no Gram matrix.
+    #[error("the {rounder} rounder needs the Gram matrix of the layer's inputs")]
+    MissingHessian {
+        /// The rounder.
+        rounder: &'static str,
+    },
+    /// An option lies outside its documented range.
+    #[error("option {what} = {found}: must be {requirement}")]
+    InvalidOption {
+        /// The option's name.
+        what: &'static str,
+        /// Its documented range.
+        requirement: &'static str,
+        /// The value given.
+        found: f64,
+    },
+    /// From the linear algebra: a Gram matrix that is none, or not positive definite.
+    #[error(transparent)]
+    Linalg(#[from] rankbit_linalg::Error),
 }

@@ -47,6 +47,6 @@ pub use error::Error;
 pub use float::{FloatFormat, Floats};
 pub use group::{Group, Grouping};
 pub use quantized::{PartLengths, Quantized, part_lengths};
-pub use rounder::{Rounded, Rounder, nearest, quantize};
+pub use rounder::{Context, Rounded, Rounder, nearest, quantize, quantize_with};
 pub use scheme::{ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;

@@ -58,6 +58,16 @@ impl Quantized {
         Ok(Self { shape, scheme, grouping, codes, scales, zeros })
     }
 
+    /// The same scales and zero points with other packed codes.
+    pub(crate) fn with_codes(mut self, codes: Vec<u8>) -> Result<Self, Error> {
+        let (expected, found) = (self.codes.len(), codes.len());
+        if expected != found {
+            return Err(Error::PartLength { part: "codes", expected, found });
+        }
+        self.codes = codes;
+        Ok(self)
+    }
+
     /// Rows and columns, `(out, in)`.
     pub const fn shape(&self) -> (usize, usize) {
         self.shape

@@ -195,6 +195,18 @@ impl ErrorFeedback {
         self.dead
     }
 
+    /// The damped form, columns as in `hessian`: n² entries.
+    pub fn damped(&self) -> Mat<f64> {
+        let n = self.width();
+        let mut out = Mat::zeros(n, n);
+        for (b, &column) in self.order.iter().enumerate() {
+            for (a, &row) in self.order.iter().enumerate() {
+                out[(row, column)] = self.hessian[(a, b)] * self.scale;
+            }
+        }
+        out
+    }
+
     /// 1/U_jj² of the column visited at `position`: what a unit error of its target costs.
     ///
     /// # Panics

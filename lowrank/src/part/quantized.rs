@@ -3,13 +3,15 @@
 use crate::{Adjustment, Error, LowRank, Split};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
-use rankbit_quant::{Quantized, Rounder, Scheme, Smooth, quantize, rows};
+use rankbit_quant::{Context, Quantized, Rounder, Scheme, Smooth, quantize_with, rows};
 
 /// The quantizing step of a recipe.
 pub(crate) struct QuantizedPart<'a> {
     pub(crate) scheme: &'a Scheme,
     pub(crate) rounder: Rounder,
     pub(crate) transform: Option<&'a Smooth>,
+    /// The calibration's Gram matrix in the transform's basis, `TᵀHT`.
+    pub(crate) hessian: Option<MatRef<'a, f64>>,
 }
 
 impl QuantizedPart<'_> {
@@ -38,7 +40,7 @@ impl QuantizedPart<'_> {
                 MatRef::from_row_major_slice(work, weight.nrows(), cols)
             }
         };
-        let rounded = quantize(target, self.scheme, self.rounder)?;
+        let rounded = quantize_with(target, self.scheme, self.rounder, &Context { hessian: self.hessian })?;
         if let Some(asked) = rounded.widened_from {
             adjustments.push(Adjustment::ScalesWidened { asked });
         }

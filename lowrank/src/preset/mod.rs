@@ -3,17 +3,29 @@
 //! | function | paper | steps of a round | rounds |
 //! |---|---|---|---|
 //! | [`rtn`] | round to nearest | Q | 1 |
+//! | [`hqq`] | HQQ, 2023 | Q | 1 |
+//! | [`gptq`] | GPTQ, arXiv 2210.17323 | Q | 1 |
+//! | [`ldlq`] | QuIP, arXiv 2307.13304 | Q | 1 |
+//! | [`cd`] | coordinate descent from GPTQ's start | Q | 1 |
 //! | [`low_rank`] | truncated SVD | L·R | 1 |
 //! | [`lorc`] | ZeroQuant-V2, arXiv 2303.08302 | Q, L·R | 1 |
 //! | [`lq_lora`] | LQ-LoRA, arXiv 2311.12023 | L·R, Q | to the first rise |
 //! | [`svdquant`] | SVDQuant, arXiv 2411.05007 | L·R, Q, after smoothing | to the first rise |
 
+mod cd;
+mod gptq;
+mod hqq;
+mod ldlq;
 mod lorc;
 mod low_rank;
 mod lq_lora;
 mod rtn;
 mod svdquant;
 
+pub use cd::cd;
+pub use gptq::gptq;
+pub use hqq::hqq;
+pub use ldlq::ldlq;
 pub use lorc::lorc;
 pub use low_rank::low_rank;
 pub use lq_lora::lq_lora;
@@ -25,6 +37,9 @@ use rankbit_quant::{Rounder, Scheme};
 
 /// Everything in plain Frobenius norm.
 const PLAIN: MetricRule = MetricRule { project: Space::Identity, accept: Space::Identity };
+
+/// Everything under the calibration's metric.
+const CALIBRATED: MetricRule = MetricRule { project: Space::Moments, accept: Space::Moments };
 
 /// The quantizing step with the nearest rounder.
 const fn nearest(scheme: Scheme) -> Step {

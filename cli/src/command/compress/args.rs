@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use rankbit::quant::{FloatFormat, Group};
 
 use crate::error::Error;
-use crate::method::{self, Method, Plan, Request};
+use crate::method::{self, Method, Plan, Request, RounderName};
 use crate::select;
 
 /// Arguments of `compress`.
@@ -44,9 +44,12 @@ pub(crate) struct Args {
     /// What becomes of the other float tensors.
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) rest: RestRule,
-    /// How values become codes [default: nearest].
-    #[arg(long, value_parser = ["nearest"])]
-    rounder: Option<String>,
+    /// How values become codes [default: the method's own, mostly nearest].
+    #[arg(long, value_enum)]
+    rounder: Option<RounderName>,
+    /// GPTQ: columns in the order of their inputs' energy, not as stored.
+    #[arg(long)]
+    act_order: bool,
     /// How scales are stored: f32, f16 or bf16 [default: f16, f32 for nf4].
     #[arg(long, value_parser = method::parse_float)]
     scale: Option<FloatFormat>,
@@ -106,7 +109,8 @@ impl Args {
                 format: self.format.clone(),
                 group: self.group,
                 rank: self.rank,
-                rounder: self.rounder.is_some(),
+                rounder: self.rounder,
+                act_order: self.act_order,
                 scale: self.scale,
                 factors: self.factors,
                 smooth: self.smooth,

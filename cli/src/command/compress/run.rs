@@ -128,7 +128,13 @@ impl Job {
         {
             return Err(Error::input(self.reader.path(), "group 0: a group has at least one entry"));
         }
-        let needs = Needs { absmax: self.plan.smooth.is_some(), metric: self.plan.smooth.is_some() };
+        if let (Some(rounder), None) = (self.plan.needs_gram(), &self.calibration) {
+            let reason =
+                format!("the {rounder} rounder needs the Gram matrices of the layers' inputs: give --calib");
+            return Err(Error::input(self.reader.path(), reason));
+        }
+        let smooth = self.plan.smooth.is_some();
+        let needs = Needs { absmax: smooth, metric: smooth || self.plan.needs_gram().is_some() };
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
             let fail = |reason: String| Err(self.reader.tensor_error(name, reason));
@@ -171,6 +177,10 @@ impl Job {
             let calibration = match &self.calibration {
                 Some(_) => memory::calibration_bytes(chosen.shape.1 as u64),
                 None => 0,
+            };
+            let calibration = match self.plan.needs_gram() {
+                Some(_) => calibration.saturating_add(memory::feedback_bytes(chosen.shape.1 as u64)),
+                None => calibration,
             };
             largest = (fit.max(largest.0), calibration.max(largest.1));
             costs.push(fit.saturating_add(calibration));
