@@ -185,3 +185,60 @@ fn bad_calibration_is_refused_before_anything_is_written() {
         assert_eq!(folder.names(), ["acts", "in"]);
     }
 }
+
+#[test]
+fn rounders_that_need_calibration_say_so() {
+    let folder = Folder::new();
+    let (input, output, calib) = (folder.path("in"), folder.path("out"), folder.path("acts"));
+    network().write(&input);
+    let (_, absmax) = moments(&activations(50));
+    Checkpoint::default().f32("query.absmax", &[IN], &absmax).f32("key.absmax", &[IN], &absmax).write(&calib);
+    let calib = calib.display().to_string();
+    for args in [
+        &["--method", "gptq"][..],
+        &["--method", "cd"],
+        &["--method", "ldlq"],
+        &["--method", "lorc", "--rank", "4", "--rounder", "gptq", "--act-order"],
+    ] {
+        fail(&compress(&input, &output, args), 3, &["Gram", "--calib"]);
+        let with_absmax = [args, &["--calib", &calib]].concat();
+        fail(&compress(&input, &output, &with_absmax), 3, &["tensor 'query'", "gram"]);
+    }
+    fail(&compress(&input, &output, &["--method", "cd", "--act-order"]), 2, &["--act-order"]);
+    fail(&compress(&input, &output, &["--method", "lowrank", "--rounder", "cd"]), 2, &["--rounder"]);
+    assert_eq!(folder.names(), ["acts", "in"]);
+    // The method's own rounder replaced: nothing is needed any more.
+    succeed(&compress(&input, &output, &["--method", "gptq", "--rounder", "mse", "--format", "uint4"]));
+}
+
+#[test]
+fn better_rounders_on_the_same_bits() {
+    let folder = Folder::new();
+    let (input, calib, report) = (folder.path("in"), folder.path("acts"), folder.path("report.json"));
+    network().write(&input);
+    let x = activations(300);
+    Checkpoint::default().f32("query", &[300, IN], &x).f32("key", &[300, IN], &x).write(&calib);
+    let (calib, report_text) = (calib.display().to_string(), report.display().to_string());
+    let run = |extra: &[&str], threads: &str| {
+        let output = folder.path("out");
+        let fixed = ["--format", "uint3", "--calib", &calib, "--report", &report_text, "--threads", threads];
+        succeed(&compress(&input, &output, &[&fixed, extra].concat()));
+        let total = read_json(&report)["total"].clone();
+        let number = |key: &str| total[key].as_f64().expect("a number");
+        let bytes = std::fs::read(&output).expect("an output");
+        (number("metric_error"), number("bits_per_weight"), bytes)
+    };
+    let (plain, bits, _) = run(&["--method", "rtn"], "2");
+    for method in [
+        &["--method", "gptq"][..],
+        &["--method", "gptq", "--act-order"],
+        &["--method", "ldlq"],
+        &["--method", "cd"],
+        &["--rounder", "mse"],
+    ] {
+        let (error, found_bits, bytes) = run(method, "2");
+        assert!(error < 0.95 * plain, "{method:?}: {error} after {plain}");
+        assert_eq!(found_bits, bits, "{method:?}");
+        assert!(run(method, "1").2 == bytes, "{method:?}: the output depends on the number of threads");
+    }
+}

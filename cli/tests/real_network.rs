@@ -153,3 +153,45 @@ fn plain_low_rank() {
     assert!(found.error > 0.3 && found.error < 0.8, "{}", found.error);
     assert!(found.cosine > 0.2, "{}", found.cosine);
 }
+
+#[test]
+fn gptq_equals_its_reference() {
+    let acts = text(REAL.acts.path());
+    for (format, bits, plain, ordered, cosine) in [
+        ("uint4", 4.3125, 0.0514, 0.0471, 0.9900),
+        ("uint3", 3.296875, 0.1109, 0.1010, 0.9570),
+        ("uint2", 2.28125, 0.2712, 0.2368, 0.7000),
+    ] {
+        let found = run(&["--method", "gptq", "--format", format, "--calib", acts]);
+        assert_eq!(found.bits, bits, "{format}");
+        assert!(found.held_out_error <= 1.01 * plain, "{format}: {}", found.held_out_error);
+        let found = run(&["--method", "gptq", "--act-order", "--format", format, "--calib", acts]);
+        assert_eq!(found.bits, bits, "{format}");
+        assert!(found.held_out_error <= 1.01 * ordered, "{format}, act-order: {}", found.held_out_error);
+        assert!(found.cosine >= cosine, "{format}, act-order: {}", found.cosine);
+    }
+}
+
+#[test]
+fn coordinate_descent_beats_gptq_at_equal_bits() {
+    let acts = text(REAL.acts.path());
+    for (format, bits, error, cosine) in [
+        ("uint4", 4.3125, 0.0455, 0.9910),
+        ("uint3", 3.296875, 0.0905, 0.9670),
+        ("uint2", 2.28125, 0.1800, 0.8700),
+    ] {
+        let found = run(&["--method", "cd", "--format", format, "--calib", acts]);
+        assert_eq!(found.bits, bits, "{format}");
+        assert!(found.held_out_error <= error, "{format}: {}", found.held_out_error);
+        assert!(found.cosine >= cosine, "{format}: {}", found.cosine);
+    }
+}
+
+#[test]
+fn hqq_without_calibration() {
+    let found = run(&["--method", "hqq", "--format", "uint4"]);
+    assert_eq!(found.bits, 4.3125);
+    // With whole zero points no choice of scales and zero points gets below about 0.0906 here.
+    assert!(found.error <= 0.0910, "{}", found.error);
+    assert!(found.cosine >= 0.9600, "{}", found.cosine);
+}

@@ -5,4 +5,5 @@ mod common;
 mod file;
 mod matmul;
 mod presets;
+mod rounders;
 mod split;

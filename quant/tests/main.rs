@@ -4,6 +4,7 @@ mod bad_input;
 mod common;
 mod matmul;
 mod nearest;
+mod rounders;
 mod smooth;
 mod storage;
 mod vectors;

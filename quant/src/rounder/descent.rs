@@ -41,7 +41,6 @@ pub(super) fn quantize(
     sweeps: u32,
 ) -> Result<Rounded, Error> {
     let Some(hessian) = context.hessian else { return Err(Error::MissingHessian { rounder: "cd" }) };
-    grid::check_hessian(weight, hessian)?;
     let Rounded { quantized: start, widened_from } = nearest::quantize(weight, scheme)?;
     let scheme = *start.scheme();
     let order = Order::ByDiagonal;

@@ -97,7 +97,6 @@ pub(super) fn quantize(
     options: Options,
 ) -> Result<Rounded, Error> {
     let Some(hessian) = context.hessian else { return Err(Error::MissingHessian { rounder: "gptq" }) };
-    grid::check_hessian(weight, hessian)?;
     let Rounded { quantized: start, mut widened_from } = nearest::quantize(weight, scheme)?;
     let scheme = *start.scheme();
     let size = start.grouping().size;

@@ -153,6 +153,12 @@ pub fn quantize_with(
     if let (true, None) = (rounder.needs_hessian(), context.hessian) {
         return Err(Error::MissingHessian { rounder: rounder.name() });
     }
+    if let Some(hessian) = context.hessian.filter(|_| rounder.needs_hessian()) {
+        grid::check_hessian(weight, hessian)?;
+    }
+    if weight.nrows() == 0 || weight.ncols() == 0 {
+        return nearest::quantize(weight, scheme);
+    }
     match rounder {
         Rounder::Nearest => nearest::quantize(weight, scheme),
         Rounder::Stochastic { seed } => stochastic::quantize(weight, scheme, seed),
