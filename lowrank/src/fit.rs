@@ -1,18 +1,6 @@
-//! Runs a recipe on one matrix.
-//!
-//! ```text
-//! minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R
-//! ```
-//! 1. The transform `T` is fixed (from the calibration's and the weight's absmax).
-//! 2. Each step of a round replaces its own term, given the other: a projection onto the quantizer's grid or onto
-//!    rank r. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
-//! 3. The best iterate is kept: plain rounding is no projection onto a convex set, so iterates can get worse.
-//! 4. The reported errors are measured anew on the f32 reconstruction of what is returned.
-//!
-//! Cost per round: one decode and one residual, O(out·in·r), one SVD of rank r, and the metric's norm (a Gram
-//! metric costs O(out·in²)). Memory: two copies of `W` in f32 beside it, the codes of two iterates.
+//! Runs a recipe on one matrix: see [`fit`].
 
-use crate::part::{LowRankPart, QuantizedPart, branch_residual};
+use crate::part::{LowRankPart, QuantizedPart, branch_residual, check_range};
 use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
 use alloc::{vec, vec::Vec};
 use core::fmt;
@@ -102,7 +90,19 @@ impl fmt::Display for Adjustment {
     }
 }
 
-/// Runs `recipe` on `weight` (`[out, in]`, any strides); see the [module](self).
+/// Runs `recipe` on `weight` (`[out, in]`, any strides).
+///
+/// ```text
+/// minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R
+/// ```
+/// 1. The transform `T` is fixed (from the calibration's and the weight's absmax).
+/// 2. Each step of a round replaces its own term, given the other: a projection onto the quantizer's grid or onto
+///    rank r. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
+/// 3. The best iterate is kept: plain rounding is no projection onto a convex set, so iterates can get worse.
+/// 4. The reported errors are measured anew on the f32 reconstruction of what is returned.
+///
+/// Cost per round: one decode and one residual, O(out·in·r), one SVD of rank r, and the metric's norm (a Gram
+/// metric costs O(out·in²)). Memory: two copies of `W` in f32 beside it, the codes of two iterates.
 ///
 /// Deterministic: the same weight, recipe and input give the same bits on one build and CPU feature level,
 /// whatever the number of threads.
@@ -110,7 +110,8 @@ impl fmt::Display for Adjustment {
 /// # Errors
 /// [`Error::InvalidRecipe`] for a recipe without steps or rounds, or whose transform has no quantizer to serve;
 /// [`Error::ShapeMismatch`] for an empty matrix or calibration of another width; [`Error::MissingCalibration`]
-/// or a missing moment when the recipe needs one; [`Error::RankOutOfRange`]; a NaN or infinite weight, named.
+/// or a missing moment when the recipe needs one; [`Error::RankOutOfRange`]; a NaN or infinite weight, named;
+/// [`Error::Overflow`] where entries near the end of f32's range leave no room for a residual.
 pub fn fit(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<Fit, Error> {
     fit_observed(weight, recipe, input, &mut |_, _| {})
 }
@@ -186,6 +187,11 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
     let quantizes = recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. }));
     if recipe.transform != TransformRule::Identity && !quantizes {
         return Err(Error::InvalidRecipe { reason: "a transform needs a quantizing step" });
+    }
+    if let TransformRule::Smooth { alpha, beta, .. } = recipe.transform
+        && !(alpha.is_finite() && beta.is_finite())
+    {
+        return Err(Error::InvalidRecipe { reason: "smoothing exponents must be finite" });
     }
     for step in &recipe.round {
         match *step {
@@ -330,6 +336,7 @@ impl<'a> State<'a> {
                 *value = w - *value;
             }
         }
+        check_range(&self.work, cols)?;
         let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), cols);
         let plain = Metric::identity().relative_error(residual, self.weight)?;
         let metric = match &self.calibration {

@@ -32,7 +32,8 @@ impl Code {
         }
     }
 
-    /// Largest magnitude of a representable value: `Q`, `2^bits - 1`, or 1.
+    /// Largest magnitude of a representable value: `Q`, `2^bits - 1`, or 1. Integers of a width that
+    /// [`Scheme::check`](crate::Scheme::check) refuses count as the nearest width here and in [`Code::value`].
     pub fn max(self) -> f32 {
         match self {
             Self::Int { bits, signed } => int::max(bits, signed),

@@ -97,6 +97,11 @@ pub(crate) enum ReportKind {
     Html,
 }
 
+/// Number of cores that this process may use.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Args {
     /// The method with everything decided.
     pub(crate) fn plan(&self) -> Result<Plan, Error> {
@@ -123,7 +128,6 @@ impl Args {
 
     /// Number of threads.
     pub(crate) fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(cores, usize::from)
     }
 
