@@ -39,14 +39,15 @@ pub mod pack;
 mod quantized;
 mod rounder;
 pub mod rows;
+mod scale;
 pub mod scheme;
 mod transform;
 
-pub use code::{Code, Table};
+pub use code::{Code, MiniFloat, Table};
 pub use error::Error;
 pub use float::{FloatFormat, Floats};
 pub use group::{Group, Grouping};
 pub use quantized::{PartLengths, Quantized, part_lengths};
 pub use rounder::{Rounded, Rounder, nearest, quantize};
-pub use scheme::{ScaleRule, Scheme, ZeroPoint};
+pub use scheme::{PowerRule, ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | codes | `out` rows of ⌈in · bits / 8⌉ bytes, each row one bit stream ([`pack`](crate::pack)) |
 //! | scales | one value per group, row by row, in the scheme's scale format; one value for a whole-matrix group |
+//! | global scale | one f32, the common factor of E4M3 scales; only for those |
 //! | zeros | one bit stream of all zero points, in the order of the scales, as wide as the codes; empty without |
 
 use crate::{Error, Floats, Grouping, Scheme, ZeroPoint, pack};
@@ -29,7 +30,7 @@ impl Quantized {
     /// # Errors
     /// [`Error::InvalidScheme`], [`Error::GroupSize`], [`Error::TooLarge`] for a scheme or shape that does
     /// not work, [`Error::PartLength`] when a part's size is not what shape and scheme ask for,
-    /// [`Error::StoredNonFinite`] for a scale that is NaN or infinite.
+    /// [`Error::StoredNonFinite`] for a scale that is NaN or infinite, [`Error::NotANumber`] for a code that is.
     pub fn from_parts(
         shape: (usize, usize),
         scheme: Scheme,
@@ -38,7 +39,7 @@ impl Quantized {
         zeros: Vec<u8>,
     ) -> Result<Self, Error> {
         scheme.check()?;
-        let grouping = scheme.group.over(shape)?;
+        let grouping = scheme.grouping(shape)?;
         let lengths = part_lengths(shape, &scheme)?;
         for (part, expected, found) in [
             ("codes", lengths.codes, codes.len()),
@@ -55,7 +56,25 @@ impl Quantized {
         if let Some(index) = (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
             return Err(Error::StoredNonFinite { what: "scales", index });
         }
-        Ok(Self { shape, scheme, grouping, codes, scales, zeros })
+        let quantized = Self { shape, scheme, grouping, codes, scales, zeros };
+        quantized.check_codes()?;
+        Ok(quantized)
+    }
+
+    /// Whether every code is a number, where a code can be anything else.
+    fn check_codes(&self) -> Result<(), Error> {
+        let code = self.scheme.code;
+        if code.is_total() {
+            return Ok(());
+        }
+        let mut codes = vec![0; self.shape.1];
+        for row in 0..self.shape.0 {
+            pack::unpack(self.row_codes(row), code.bits(), &mut codes);
+            if let Some(col) = codes.iter().position(|&c| !code.value(c).is_finite()) {
+                return Err(Error::NotANumber { row, col, code: codes[col] });
+            }
+        }
+        Ok(())
     }
 
     /// Rows and columns, `(out, in)`.
@@ -118,10 +137,11 @@ impl Quantized {
         }
     }
 
-    /// Every stored bit: codes with their padding, scales, zero points.
+    /// Every stored bit: codes with their padding, scales with their common factor, zero points.
     pub fn stored_bits(&self) -> u64 {
-        let bytes = self.codes.len() + self.scales.len() * self.scales.format().bytes() + self.zeros.len();
-        bytes as u64 * 8
+        let global = if self.scales.global_scale().is_some() { size_of::<f32>() } else { 0 };
+        let scales = self.scales.len() * self.scales.format().bytes();
+        (self.codes.len() + scales + global + self.zeros.len()) as u64 * 8
     }
 
     /// Writes row `row`, decoded, to `out`: `ŵ = s · (value(code) - z)`, each a single f32 rounding.
@@ -200,11 +220,12 @@ pub struct PartLengths {
 /// Sizes of the parts of a matrix `shape` stored by `scheme`.
 ///
 /// # Errors
-/// [`Error::GroupSize`] for a group size of 0, [`Error::TooLarge`] when a size overflows.
+/// [`Error::GroupSize`] for a group size of 0 or an `in` that blocks do not divide, [`Error::TooLarge`] when a size
+/// overflows.
 pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLengths, Error> {
     let (rows, cols) = shape;
     let bits = scheme.code.bits();
-    let grouping = scheme.group.over(shape)?;
+    let grouping = scheme.grouping(shape)?;
     let codes = pack::packed_len(cols, bits)
         .and_then(|row| row.checked_mul(rows))
         .ok_or(Error::TooLarge { what: "codes" })?;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod common;
+mod floats;
 mod matmul;
 mod nearest;
 mod smooth;
