@@ -1,7 +1,7 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
 use rankbit::lowrank::{Recipe, preset};
-use rankbit::quant::{FloatFormat, Group, Scheme, scheme};
+use rankbit::quant::{FloatFormat, Group, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
 
@@ -154,6 +154,30 @@ impl Plan {
         };
         recipe.seed = self.seed;
         recipe
+    }
+
+    /// Stored bits over weights that [`Plan::recipe_of`] gives for a matrix `[out, in]`, should every format's range
+    /// suffice.
+    pub(crate) fn bits_per_weight(
+        &self,
+        method: Method,
+        scheme: &Scheme,
+        (out, inputs): (usize, usize),
+    ) -> Result<f64, rankbit::quant::Error> {
+        let mut bytes = 0.0;
+        if method.quantizes() {
+            let lengths = part_lengths((out, inputs), scheme)?;
+            bytes += lengths.codes as f64 + lengths.zeros as f64;
+            bytes += lengths.scales as f64 * scheme.scale_format.bytes() as f64;
+        }
+        if method.has_low_rank() {
+            let rank = self.rank.unwrap_or(RANK);
+            bytes += (out as f64 + inputs as f64) * rank as f64 * self.factors.bytes() as f64;
+        }
+        if method.smooths() && self.smooth.is_some() {
+            bytes += inputs as f64 * FloatFormat::F16.bytes() as f64;
+        }
+        Ok(bytes * 8.0 / (out as f64 * inputs as f64))
     }
 
     /// The format's name.

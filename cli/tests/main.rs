@@ -3,6 +3,7 @@
 mod bad_input;
 mod calibration;
 mod compare_inspect;
+mod demo;
 #[cfg(target_os = "linux")]
 mod memory;
 mod output_safety;

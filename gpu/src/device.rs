@@ -46,12 +46,14 @@ pub struct Selection {
 
 /// An open device. A clone is another handle to the same device.
 #[derive(Clone, Debug)]
-pub struct Gpu(Arc<Inner>);
+pub struct Gpu {
+    inner: Arc<Inner>,
+    threads: u32,
+}
 
 #[derive(Debug)]
 struct Inner {
     info: AdapterInfo,
-    threads: u32,
     device: wgpu::Device,
     queue: wgpu::Queue,
     lost: Arc<Mutex<Option<String>>>,
@@ -116,12 +118,12 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
 }
 
 impl Selection {
-    fn accepts(&self, info: &AdapterInfo) -> bool {
+    /// Whether `info` has the name and backend asked for.
+    pub fn names(&self, info: &AdapterInfo) -> bool {
         let within = |wanted: &Option<String>, text: &str| {
             wanted.as_ref().is_none_or(|wanted| text.to_lowercase().contains(&wanted.to_lowercase()))
         };
-        info.unfit.is_none()
-            && within(&self.name, &info.name)
+        within(&self.name, &info.name)
             && self.backend.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(&info.backend))
     }
 
@@ -154,7 +156,7 @@ impl Gpu {
         let all: Vec<_> = enumerate().into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
         let mut refused = None;
         for (info, adapter) in &all {
-            if selection.accepts(info) {
+            if info.unfit.is_none() && selection.names(info) {
                 match Self::open(adapter, info.clone(), selection.limits) {
                     Ok(gpu) => return Ok(gpu),
                     Err(error) => refused = refused.or(Some(error)),
@@ -203,23 +205,29 @@ impl Gpu {
             lock(&seen).get_or_insert(Error::from_wgpu("an earlier operation", &error));
         }));
         // One 8-lane vector is a software driver's whole workgroup; hardware hides latency with more.
-        let threads = if info.kind == "cpu" { 8 } else { 64 };
+        let threads = crate::pipeline::THREADS[usize::from(info.kind != "cpu")];
         let pipelines = Mutex::new(HashMap::new());
-        Ok(Self(Arc::new(Inner { info, threads, device, queue, lost, stray, pipelines })))
+        let inner = Inner { info, device, queue, lost, stray, pipelines };
+        Ok(Self { inner: Arc::new(inner), threads })
     }
 
     /// The adapter this device was opened on, with the limits in force.
     pub fn adapter(&self) -> &AdapterInfo {
-        &self.0.info
+        &self.inner.info
     }
 
     /// Threads of a workgroup in kernels that share one sum among them.
     pub(crate) fn threads(&self) -> u32 {
-        self.0.threads
+        self.threads
+    }
+
+    /// This device with another number of [`Gpu::threads`], one of [`THREADS`](crate::pipeline::THREADS).
+    pub(crate) fn with_threads(&self, threads: u32) -> Self {
+        Self { inner: Arc::clone(&self.inner), threads }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.0.info.limits
+        &self.inner.info.limits
     }
 
     /// Runs `work`, turning whatever wgpu reports meanwhile into an error.
@@ -229,7 +237,7 @@ impl Gpu {
         work: impl FnOnce(&wgpu::Device, &wgpu::Queue) -> T,
     ) -> Result<T, Error> {
         self.alive()?;
-        let (device, queue) = (&self.0.device, &self.0.queue);
+        let (device, queue) = (&self.inner.device, &self.inner.queue);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
@@ -253,19 +261,19 @@ impl Gpu {
 
     /// The pipeline of `kernel`, compiled at its first use.
     pub(crate) fn pipeline(&self, kernel: Kernel) -> Result<wgpu::ComputePipeline, Error> {
-        if let Some(pipeline) = lock(&self.0.pipelines).get(&kernel) {
+        if let Some(pipeline) = lock(&self.inner.pipelines).get(&kernel) {
             return Ok(pipeline.clone());
         }
         let pipeline = self.scoped("compiling a kernel", |device, _| kernel.compile(device))?;
-        lock(&self.0.pipelines).insert(kernel, pipeline.clone());
+        lock(&self.inner.pipelines).insert(kernel, pipeline.clone());
         Ok(pipeline)
     }
 
     fn alive(&self) -> Result<(), Error> {
-        if let Some(reason) = lock(&self.0.lost).clone() {
+        if let Some(reason) = lock(&self.inner.lost).clone() {
             return Err(Error::DeviceLost { reason });
         }
-        lock(&self.0.stray).take().map_or(Ok(()), Err)
+        lock(&self.inner.stray).take().map_or(Ok(()), Err)
     }
 }
 

@@ -104,6 +104,8 @@ pub(crate) struct GatherParams {
     pub(crate) out_stride: u32,
 }
 
+/// Threads of the workgroups that share one sum: on software drivers, on hardware.
+pub(crate) const THREADS: [u32; 2] = [8, 64];
 /// Threads of a gather workgroup.
 pub(crate) const GATHER_THREADS: u32 = 64;
 /// Row quads across, and blocks of four tokens down, of a matrix workgroup.
@@ -120,7 +122,7 @@ impl Kernel {
     /// Every permutation that a device may be asked for.
     pub fn permutations() -> Vec<Self> {
         let mut all = vec![Self::Gather];
-        for threads in [8, 64] {
+        for threads in THREADS {
             all.extend([1, 4].map(|side| Self::Project { threads, side }));
             for format in Format::ALL {
                 all.extend([1, 2, 4].map(|tokens| Self::Vector { format, threads, tokens }));

@@ -2,6 +2,7 @@
 //!
 //! Used by the tests and by `rankbit gpu --self-test`, so that a user's device is checked exactly as ours was.
 
+use crate::pipeline::THREADS;
 use crate::{Error, Gpu};
 use rankbit_linalg::Stream;
 use rankbit_linalg::faer::{Mat, MatRef};
@@ -193,7 +194,7 @@ fn normal(random: &mut Stream, len: usize) -> Vec<f32> {
     values
 }
 
-/// Runs every case on `gpu` and compares each entry with the CPU reference.
+/// Runs every case on `gpu`, with the workgroups of software drivers and of hardware, and compares each entry with the CPU reference.
 ///
 /// ```text
 /// |Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ + in·2⁻¹²⁶,   γ = K·u/(1 - K·u),  K = in + r + 8,  u = 2⁻²⁴
@@ -205,8 +206,11 @@ fn normal(random: &mut Stream, len: usize) -> Vec<f32> {
 /// Whatever the device reports; a wrong result is not an error but a failed case.
 pub fn self_test(gpu: &Gpu) -> Result<SelfTestReport, Error> {
     let mut results = Vec::new();
-    for case in cases() {
-        results.push(run(gpu, &case)?);
+    for threads in THREADS {
+        let gpu = gpu.with_threads(threads);
+        for case in cases() {
+            results.push(run(&gpu, &case)?);
+        }
     }
     Ok(SelfTestReport { adapter: gpu.adapter().name.clone(), cases: results })
 }
@@ -217,6 +221,7 @@ fn run(gpu: &Gpu, case: &Case) -> Result<CaseResult, Error> {
     let split = case.split(&mut random)?;
     let values = normal(&mut random, case.tokens * case.shape.1);
     let x = MatRef::from_row_major_slice(&values, case.tokens, case.shape.1);
+    let name = format!("{name}, workgroups of {}", gpu.threads());
     let linear = gpu.upload(&split)?;
     let workspace = linear.guarded_workspace(case.tokens, GUARD_WORDS)?;
     let y = workspace.apply(x)?;

@@ -4,6 +4,7 @@ pub(crate) mod compare;
 pub(crate) mod compress;
 pub(crate) mod decompress;
 pub(crate) mod demo;
+pub(crate) mod gpu;
 pub(crate) mod inspect;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Per-tensor and total errors between two checkpoints, compressed or not.
     Compare(compare::Args),
+    /// GPU adapters, kernel self-test against the CPU twins, bench.
+    Gpu(gpu::Args),
 }
 
 /// Flags of every subcommand.
@@ -42,6 +45,7 @@ impl Command {
             Self::Decompress(args) => decompress::run(args, global),
             Self::Inspect(args) => inspect::run(args),
             Self::Compare(args) => compare::run(args),
+            Self::Gpu(args) => gpu::run(args, global),
         }
     }
 }

@@ -140,7 +140,8 @@ impl Block {
             Self::Charts(figures) => {
                 out.push_str("<div class=\"charts\">\n");
                 for Figure { svg, title, note } in figures {
-                    let (title, note) = (escape(title), escape(note));
+                    // Names of tensors are long: they may break after a dot.
+                    let (title, note) = (escape(title).replace('.', ".<wbr>"), escape(note));
                     let _ = writeln!(
                         out,
                         "<figure><figcaption><b>{title}</b> {note}</figcaption>\n{svg}</figure>"
@@ -204,7 +205,8 @@ impl Table {
         }
         out.push_str("</tbody>\n");
         if !self.total.is_empty() {
-            let _ = writeln!(out, "<tfoot><tr>{}</tr></tfoot>", cells(&self.total, "td"));
+            let bar = if self.bars.is_empty() { "" } else { "<td></td>" };
+            let _ = writeln!(out, "<tfoot><tr>{}{bar}</tr></tfoot>", cells(&self.total, "td"));
         }
         out.push_str("</table></div>\n");
     }

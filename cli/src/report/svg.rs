@@ -1,7 +1,8 @@
 //! Charts as SVG text whose colours come from the page: series `k` has the classes `stroke-k` and `fill-k`, text and
 //! axes `fill-ink`, `stroke-axis` and `stroke-grid`, so that one chart reads well in light and dark.
 
-use plotters::coord::ranged1d::ValueFormatter;
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use crate::error::Error;
@@ -52,14 +53,8 @@ impl Chart {
         let mut text = String::new();
         let drawn = {
             let area = SVGBackend::with_string(&mut text, self.size).into_drawing_area();
-            let result = if self.log {
-                let low = 10_f64.powf((y.0.log10() - 0.05).floor().max(y.0.log10() - 0.4));
-                self.draw(&area, x, (low..y.1 * 1.25).log_scale())
-            } else {
-                let low = if self.from_zero { 0.0 } else { y.0 };
-                self.draw(&area, x, low..(y.1 * 1.08).max(low + f64::MIN_POSITIVE))
-            };
-            result.and_then(|()| area.present().map_err(|error| error.to_string()))
+            let drawn = self.draw(&area, x, self.y_range(y));
+            drawn.and_then(|()| area.present().map_err(|error| error.to_string()))
         };
         drawn.map_err(|reason| Error::Machine { what: "drawing a chart".to_owned(), reason })?;
         Ok(with_classes(&text, self.size))
@@ -70,16 +65,26 @@ impl Chart {
         x.is_finite() && y.is_finite() && (!self.log || y > 0.0)
     }
 
-    fn draw<Y>(
+    /// Where a value stands on the y axis, which is linear to the plotter.
+    fn place(&self, y: f64) -> f64 {
+        if self.log { y.log10() } else { y }
+    }
+
+    /// The ends of the y axis, with some room.
+    fn y_range(&self, (low, high): (f64, f64)) -> (f64, f64) {
+        let low = if self.from_zero && !self.log { 0.0 } else { self.place(low) };
+        let high = self.place(high);
+        let room = ((high - low) * 0.06).max(f64::MIN_POSITIVE);
+        (if self.log { low - room } else { low }, high + room)
+    }
+
+    fn draw(
         &self,
         area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
         (from, to): (f64, f64),
-        y: Y,
-    ) -> Result<(), String>
-    where
-        Y: plotters::coord::ranged1d::AsRangedCoord<Value = f64>,
-        Y::CoordDescType: ValueFormatter<f64>,
-    {
+        (low, high): (f64, f64),
+    ) -> Result<(), String> {
+        let y = Axis { linear: (low..high).into(), log: self.log };
         let fail = |error: DrawingAreaErrorKind<_>| format!("{error}");
         let pad = (to - from) * 0.03;
         let mut chart = ChartBuilder::on(area)
@@ -90,7 +95,6 @@ impl Chart {
             .build_cartesian_2d(from - pad..to + pad, y)
             .map_err(fail)?;
         let label = (FONT, 12).into_font().color(&INK);
-        let log = self.log;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -98,28 +102,75 @@ impl Chart {
             .axis_style(AXIS)
             .label_style(label.clone())
             .axis_desc_style(label)
-            .x_labels(8)
+            .x_labels(usize::try_from(self.size.0 / 60).map_or(8, |labels| labels.clamp(4, 12)))
             .y_labels(6)
             .x_label_formatter(&|x| plain(*x))
-            .y_label_formatter(&|y| if log { significant(*y) } else { plain(*y) })
             .x_desc(&self.x_label)
             .y_desc(&self.y_label)
             .draw()
             .map_err(fail)?;
         for series in &self.series {
             let color = RGBColor(SERIES, SERIES, series.color);
-            let points = || series.points.iter().filter(|point| self.shown(point)).copied();
+            let shown = series.points.iter().filter(|point| self.shown(point));
+            let points: Vec<(f64, f64)> = shown.map(|&(x, y)| (x, self.place(y))).collect();
             if series.line {
-                chart.draw_series(LineSeries::new(points(), color.stroke_width(2))).map_err(fail)?;
+                let line = LineSeries::new(points.iter().copied(), color.stroke_width(2));
+                chart.draw_series(line).map_err(fail)?;
             }
             if series.marks {
-                chart
-                    .draw_series(points().map(|point| Circle::new(point, 3, color.filled())))
-                    .map_err(fail)?;
+                let mark = |&point: &(f64, f64)| Circle::new(point, 3, color.filled());
+                chart.draw_series(points.iter().map(mark)).map_err(fail)?;
             }
         }
         Ok(())
     }
+}
+
+/// A y axis that is linear to the plotter; when it shows logarithms, its lines and labels are those of the values.
+struct Axis {
+    linear: RangedCoordf64,
+    log: bool,
+}
+
+impl Ranged for Axis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        self.linear.map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if self.log { ticks(self.linear.range()) } else { self.linear.key_points(hint) }
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.linear.range()
+    }
+}
+
+impl ValueFormatter<f64> for Axis {
+    fn format(value: &f64) -> String {
+        plain(*value)
+    }
+
+    fn format_ext(&self, value: &f64) -> String {
+        if self.log { significant(10_f64.powf(*value)) } else { plain(*value) }
+    }
+}
+
+/// Logarithms of the values that get a line and a label: 1, 2 and 5 times powers of ten, or the powers alone when
+/// there are many.
+fn ticks(range: std::ops::Range<f64>) -> Vec<f64> {
+    #[expect(clippy::cast_possible_truncation, reason = "exponents of finite floats")]
+    let (low, high) = (range.start.floor() as i32, range.end.ceil() as i32);
+    let steps: &[f64] = if range.end - range.start < 2.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let every = usize::try_from((high - low) / 8 + 1).unwrap_or(1);
+    (low..=high)
+        .step_by(every)
+        .flat_map(|exponent| steps.iter().map(move |step| f64::from(exponent) + step.log10()))
+        .filter(|tick| range.contains(tick))
+        .collect()
 }
 
 /// Smallest and largest x and y, made a little wider where they coincide.
@@ -142,16 +193,20 @@ fn plain(value: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// A number of a logarithmic axis.
+/// A number of a logarithmic axis: one digit that matters.
 fn significant(value: f64) -> String {
-    if value >= 0.001 { plain(value) } else { format!("{value:.0e}") }
+    if (0.0009..1e6).contains(&value) { plain(value) } else { format!("{value:.0e}") }
 }
 
 /// Sentinel colours become classes, and the size becomes a view box, so that the page decides both.
 fn with_classes(svg: &str, (width, height): (u32, u32)) -> String {
     let hex = |RGBColor(r, g, b): RGBColor| format!("#{r:02X}{g:02X}{b:02X}");
     let mut text = svg
-        .replacen(&format!("width=\"{width}\" height=\"{height}\" "), "", 1)
+        .replacen(
+            &format!("width=\"{width}\" height=\"{height}\" "),
+            &format!("style=\"min-width:{}px\" ", width * 3 / 4),
+            1,
+        )
         .replace(&format!("fill=\"{}\"", hex(INK)), "class=\"fill-ink\"")
         .replace(&format!("stroke=\"{}\"", hex(AXIS)), "class=\"stroke-axis\"")
         .replace(&format!("stroke=\"{}\"", hex(GRID)), "class=\"stroke-grid\"");

@@ -1,6 +1,5 @@
 //! The run: check everything that headers tell, fit tensor by tensor, write, report.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Instant;
 
@@ -9,16 +8,15 @@ use rankbit::lowrank::split::file::{self, Part};
 use rankbit::lowrank::{Input, fit};
 use rankbit::quant::{Group, part_lengths};
 
-use super::args::{Args, ReportKind, RestRule};
-use super::output::Output;
+use super::args::{Args, ReportKind};
+use super::merge::{Collected, Merge};
 use super::page;
-use super::rest::{self, Verdict};
 use crate::calibration::{Calibration, Needs};
 use crate::command::{Global, check_outputs};
 use crate::container::convert;
 use crate::container::header::Tensor;
 use crate::container::reader::Reader;
-use crate::container::record::{self, GroupName, Record, Records, Rest, part_name};
+use crate::container::record::{self, GroupName, Record, part_name};
 use crate::container::writer::{AtomicFile, Spill};
 use crate::error::Error;
 use crate::memory;
@@ -37,12 +35,12 @@ pub(super) struct Job {
 }
 
 /// What a fit leaves behind.
-struct Fitted {
-    report: json::Tensor,
-    record: Record,
-    parts: Vec<Part>,
-    norm_squared: f64,
-    metric_norm_squared: Option<f64>,
+pub(super) struct Fitted {
+    pub(super) report: json::Tensor,
+    pub(super) record: Record,
+    pub(super) parts: Vec<Part>,
+    pub(super) norm_squared: f64,
+    pub(super) metric_norm_squared: Option<f64>,
 }
 
 /// Runs `compress`.
@@ -84,13 +82,6 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         file.commit()?;
     }
     if global.quiet { Ok(()) } else { terminal::compressed(&collected.report) }
-}
-
-/// What the fits leave behind, in order.
-struct Collected {
-    output: Output,
-    records: Records,
-    report: json::Report,
 }
 
 impl Job {
@@ -306,139 +297,17 @@ impl Job {
         let mut rows = Vec::new();
         for chosen in &self.chosen {
             let tensor = self.tensor(chosen.index)?;
-            let (out, inputs) = chosen.shape;
-            let mut bytes = 0.0;
-            if let Some(scheme) = &self.plan.scheme {
-                let lengths = part_lengths(chosen.shape, scheme)
-                    .map_err(|error| self.reader.tensor_error(&tensor.name, error))?;
-                bytes += (lengths.codes + lengths.zeros) as f64;
-                bytes += lengths.scales as f64 * scheme.scale_format.bytes() as f64;
-            }
-            if let Some(rank) = self.plan.rank {
-                bytes += (out + inputs) as f64 * rank as f64 * self.plan.factors.bytes() as f64;
-            }
-            if self.plan.smooth.is_some() {
-                bytes += inputs as f64 * 2.0;
-            }
+            // A method without a scheme does not look at it.
+            let scheme = self.plan.scheme.unwrap_or(rankbit::quant::scheme::NF4);
+            let bits = self.plan.bits_per_weight(self.plan.method, &scheme, chosen.shape);
             rows.push(terminal::Outlook {
                 name: tensor.name.clone(),
                 shape: tensor.shape.clone(),
                 dtype: tensor.dtype.to_string(),
-                bits_per_weight: bytes * 8.0 / tensor.elements() as f64,
+                bits_per_weight: bits.map_err(|error| self.reader.tensor_error(&tensor.name, error))?,
                 weights: tensor.elements(),
             });
         }
         Ok(rows)
-    }
-}
-
-/// Puts fitted tensors and those left alone into one order, that of the input.
-struct Merge<'a> {
-    job: &'a Job,
-    rest: RestRule,
-    skipped: HashMap<usize, &'a str>,
-    next: usize,
-    collected: Collected,
-    errors: json::ErrorSum,
-    metric_errors: json::ErrorSum,
-    stored_bits: f64,
-    weights: f64,
-}
-
-impl<'a> Merge<'a> {
-    fn new(job: &'a Job, rest: RestRule, spill: Spill) -> Self {
-        let records = Records {
-            format_version: record::FORMAT_VERSION,
-            rankbit_version: record::RANKBIT_VERSION.to_owned(),
-            seed: job.plan.seed,
-            tensors: BTreeMap::new(),
-            rest: BTreeMap::new(),
-        };
-        let report = json::Report {
-            format_version: json::FORMAT_VERSION,
-            rankbit_version: record::RANKBIT_VERSION,
-            input: job.reader.path().display().to_string(),
-            seed: job.plan.seed,
-            tensors: Vec::new(),
-            skipped: Vec::new(),
-            total: json::Total::default(),
-        };
-        Self {
-            job,
-            rest,
-            skipped: job.skipped.iter().map(|skipped| (skipped.index, skipped.reason.as_str())).collect(),
-            next: 0,
-            collected: Collected { output: Output::new(spill), records, report },
-            errors: json::ErrorSum::default(),
-            metric_errors: json::ErrorSum::default(),
-            stored_bits: 0.0,
-            weights: 0.0,
-        }
-    }
-
-    /// The fit of tensor `index`.
-    fn fitted(&mut self, index: usize, fitted: Fitted) -> Result<(), Error> {
-        self.advance(index)?;
-        self.next = index + 1;
-        let Fitted { report, record, parts, norm_squared, metric_norm_squared } = fitted;
-        for warning in &report.warnings {
-            tracing::warn!("tensor '{}': {warning}", report.name);
-        }
-        self.errors.add(report.relative_error, norm_squared);
-        if let (Some(error), Some(norm)) = (report.metric_error, metric_norm_squared) {
-            self.metric_errors.add(error, norm);
-        }
-        let weights = report.shape.iter().map(|&side| side as f64).product::<f64>();
-        self.weights += weights;
-        self.stored_bits += report.bits_per_weight * weights;
-        self.collected.output.compressed(&report.name, parts)?;
-        self.collected.records.tensors.insert(report.name.clone(), record);
-        self.collected.report.tensors.push(report);
-        Ok(())
-    }
-
-    /// Takes the tensors left alone before `end`.
-    fn advance(&mut self, end: usize) -> Result<(), Error> {
-        for index in self.next..end {
-            let Some(reason) = self.skipped.get(&index) else { continue };
-            let tensor = self.job.tensor(index)?;
-            let Collected { output, records, report } = &mut self.collected;
-            let verdict = match self.rest {
-                RestRule::F16 => rest::judge(&self.job.reader, tensor)?,
-                RestRule::Keep | RestRule::Q8_0 => Verdict::NotConcerned,
-            };
-            let suffix = match verdict {
-                Verdict::Converted => {
-                    output.convert(index, tensor);
-                    records.rest.insert(tensor.name.clone(), Rest { source_dtype: tensor.dtype });
-                    "; stored as f16"
-                }
-                Verdict::OutOfRange => {
-                    output.keep(index, tensor);
-                    tracing::warn!("tensor '{}': its range does not fit f16, kept as it is", tensor.name);
-                    "; kept as it is: its range does not fit f16"
-                }
-                Verdict::NotConcerned => {
-                    output.keep(index, tensor);
-                    ""
-                }
-            };
-            let reason = format!("{reason}{suffix}");
-            report.skipped.push(json::Skipped { name: tensor.name.clone(), reason });
-        }
-        self.next = end;
-        Ok(())
-    }
-
-    /// The rest, and the totals.
-    fn finish(mut self) -> Result<Collected, Error> {
-        self.advance(self.job.reader.header().tensors.len())?;
-        let total = &mut self.collected.report.total;
-        total.bits_per_weight = (self.weights > 0.0).then(|| self.stored_bits / self.weights);
-        total.relative_error = self.errors.relative();
-        total.mean_relative_error = self.errors.mean();
-        total.metric_error = self.metric_errors.relative();
-        total.mean_metric_error = self.metric_errors.mean();
-        Ok(self.collected)
     }
 }

@@ -1,0 +1,106 @@
+//! One piece of real work per crate; `None` when a result is not what it must be.
+
+use rankbit_linalg::faer::Mat;
+use rankbit_linalg::{
+    Method, MomentKinds, Moments, RandomizedOptions, Stream, randomized, truncated, weighted,
+};
+use rankbit_lowrank::split::file::{self, Header, PartView};
+use rankbit_lowrank::{Fit, Input, fit, preset};
+use rankbit_quant::{FloatFormat, Rounder, matmul, quantize, scheme};
+
+/// A matrix of rank 3 and a little noise.
+fn weight(out: usize, inputs: usize) -> Mat<f32> {
+    let mut stream = Stream::new(1, "weight");
+    let mut factor = |rows: usize, cols: usize| Mat::from_fn(rows, cols, |_, _| stream.next_normal() as f32);
+    let (left, right, noise) = (factor(out, 3), factor(3, inputs), factor(out, inputs));
+    &left * &right + scaled(&noise, 0.05)
+}
+
+fn scaled(a: &Mat<f32>, by: f32) -> Mat<f32> {
+    Mat::from_fn(a.nrows(), a.ncols(), |i, j| by * a[(i, j)])
+}
+
+/// ‖a - b‖ / ‖b‖.
+fn difference(a: &Mat<f32>, b: &Mat<f32>) -> f32 {
+    (a - b).norm_l2() / b.norm_l2()
+}
+
+fn moments(inputs: usize) -> Option<Moments> {
+    let mut stream = Stream::new(2, "activations");
+    let mut moments = Moments::new(inputs, MomentKinds { gram: true, sample: 0 });
+    let x = Mat::from_fn(96, inputs, |_, j| stream.next_normal() as f32 * if j % 5 == 0 { 8.0 } else { 1.0 });
+    moments.update(x.as_ref()).ok()?;
+    Some(moments)
+}
+
+/// Three decompositions of rank 3 find the matrix again, and rank 0 above the smaller side is refused.
+pub fn linalg() -> Option<()> {
+    let w = weight(40, 56);
+    let exact = truncated(w.as_ref(), 3).ok()?.reconstruct();
+    let sketched = randomized(w.as_ref(), 3, &RandomizedOptions::default()).ok()?.reconstruct();
+    let root = moments(56)?.metric().ok()?.root(1e-6).ok()?;
+    let aware = weighted(w.as_ref(), 3, &root, &Method::default()).ok()?.product();
+    let close = [exact, sketched, aware].iter().all(|found| difference(found, &w) < 0.05);
+    (close && truncated(w.as_ref(), 41).is_err()).then_some(())
+}
+
+/// The product from packed codes is that of the decoded matrix, and 4 bits are close to the original.
+pub fn quant() -> Option<()> {
+    let (w, x) = (weight(40, 56), weight(5, 56));
+    for scheme in [scheme::INT4, scheme::UINT4, scheme::NF4] {
+        let quantized = quantize(w.as_ref(), &scheme, Rounder::Nearest).ok()?.quantized;
+        let decoded = quantized.dequantize();
+        let product = matmul::apply(&quantized, x.as_ref()).ok()?;
+        if difference(&decoded, &w) > 0.2 || difference(&product, &(&x * decoded.transpose())) > 1e-5 {
+            return None;
+        }
+    }
+    quantize(Mat::from_fn(2, 2, |_, _| f32::NAN).as_ref(), &scheme::INT4, Rounder::Nearest).err().map(drop)
+}
+
+fn svdquant(w: &Mat<f32>) -> Option<Fit> {
+    let recipe = preset::svdquant(preset::SvdQuant {
+        scheme: scheme::UINT4,
+        rank: 4,
+        factors: FloatFormat::F16,
+        smooth: Some(0.5),
+        rounds: 4,
+    });
+    let moments = moments(w.ncols())?;
+    fit(w.as_ref(), &recipe, &Input { name: "w", moments: Some(&moments) }).ok()
+}
+
+/// Smoothing, low rank and 4 bits together: the product is that of the reconstruction, close to the original's.
+pub fn lowrank() -> Option<()> {
+    let (w, x) = (weight(40, 56), weight(5, 56));
+    let Fit { split, info } = svdquant(&w)?;
+    let product = split.apply(x.as_ref()).ok()?;
+    let of_reconstruction = &x * split.reconstruct().transpose();
+    let close = difference(&product, &of_reconstruction) < 1e-4 && info.relative_error < 0.02;
+    // There is no clock without std, and the fit says so.
+    (close && info.seconds.is_none()).then_some(())
+}
+
+/// Header and parts, through JSON and bytes, give the same split; a missing part is refused.
+pub fn file() -> Option<()> {
+    let split = svdquant(&weight(40, 56))?.split;
+    let (header, parts) = file::write(&split);
+    let header = Header::from_json(&header.to_json().ok()?).ok()?;
+    let find = |name: &str| {
+        let part = parts.iter().find(|part| part.name == name)?;
+        Some(PartView { element: part.element, shape: &part.shape, bytes: &part.bytes })
+    };
+    let same = file::read(&header, find).ok()? == split;
+    let refused = file::read(&header, |name| if name == "left" { None } else { find(name) }).is_err();
+    (same && refused).then_some(())
+}
+
+/// The same types under the facade's names.
+pub fn facade() -> Option<()> {
+    use rankbit::{linalg, lowrank, quant};
+    let w = weight(24, 32);
+    let singular_values = linalg::singular_values(w.as_ref()).ok()?;
+    let recipe = lowrank::preset::lorc(quant::scheme::INT4, 2, quant::FloatFormat::F16);
+    let fit = lowrank::fit(w.as_ref(), &recipe, &lowrank::Input { name: "w", moments: None }).ok()?;
+    (singular_values.len() == 24 && fit.info.relative_error < 0.1).then_some(())
+}
