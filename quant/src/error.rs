@@ -40,6 +40,14 @@ pub enum Error {
         /// Flat index of the first one.
         index: usize,
     },
+    /// A block whose scales f16 does not hold.
+    #[error("the block at [{row}, {col}] is too large for f16 scales")]
+    BlockOverflow {
+        /// Row of the block.
+        row: usize,
+        /// Column of its first entry.
+        col: usize,
+    },
     /// A stored code that stands for NaN or an infinity.
     #[error("code {code:#04x} at [{row}, {col}] is not a number")]
     NotANumber {

@@ -30,6 +30,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod block;
 pub mod code;
 mod error;
 mod float;
@@ -43,11 +44,12 @@ mod scale;
 pub mod scheme;
 mod transform;
 
+pub use block::Block;
 pub use code::{Code, MiniFloat, Table};
 pub use error::Error;
 pub use float::{FloatFormat, Floats};
 pub use group::{Group, Grouping};
 pub use quantized::{PartLengths, Quantized, part_lengths};
 pub use rounder::{Rounded, Rounder, nearest, quantize};
-pub use scheme::{PowerRule, ScaleRule, Scheme, ZeroPoint};
+pub use scheme::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;

@@ -61,7 +61,7 @@ fn any_shape_and_group() {
 #[test]
 fn overflowing_sizes() {
     for shape in [(usize::MAX, 2), (usize::MAX, usize::MAX), (2, usize::MAX / 3)] {
-        for (_, scheme) in scheme::NAMED {
+        for (_, scheme) in free() {
             // Either the sizes fit an address space, or the error says that they do not; no overflow panic.
             match part_lengths(shape, &scheme.with_group(Group::Size(1))) {
                 Ok(lengths) => assert!(lengths.codes > 0),
@@ -70,6 +70,10 @@ fn overflowing_sizes() {
         }
     }
     assert!(part_lengths((usize::MAX, usize::MAX), &scheme::INT8).is_err());
+    for (name, scheme) in blocks() {
+        let found = part_lengths((usize::MAX / 8, 1 << 20), &scheme);
+        assert!(matches!(found, Err(Error::TooLarge { .. })), "{name}");
+    }
 }
 
 #[test]
@@ -116,6 +120,8 @@ fn blocks_that_do_not_divide() {
         scheme::UINT4.with_scale_format(FloatFormat::E4m3),
         scheme::MXFP4.with_scale_format(FloatFormat::E4m3),
         scheme::NVFP4.with_group(Group::Size(0)),
+        scheme::Q4_0.with_group(Group::Size(64)),
+        scheme::Q4_K.with_scale_format(FloatFormat::F32),
     ] {
         assert!(quantize(Mat::<f32>::zeros(2, 64).as_ref(), &scheme, Rounder::Nearest).is_err());
     }
@@ -161,6 +167,7 @@ proptest! {
         let w: Vec<f32> = bits.into_iter().cycle().take(3 * cols).map(f32::from_bits).collect();
         match quantize(MatRef::from_row_major_slice(&w, 3, cols), &scheme, Rounder::Nearest) {
             Ok(rounded) => prop_assert!(rounded.quantized.dequantize().col_iter().all(|c| c.iter().all(|v| v.is_finite()))),
+            Err(Error::BlockOverflow { .. }) => { prop_assert!(!scheme.layout.is_planar()); }
             Err(Error::NonFinite { row, col }) => prop_assert!(!w[row * cols + col].is_finite()),
             Err(other) => prop_assert!(false, "{name}: {other}"),
         }

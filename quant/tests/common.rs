@@ -6,6 +6,7 @@ use rankbit_linalg::faer::MatRef;
 use rankbit_quant::{
     Code, FloatFormat, Group, Quantized, Rounded, Rounder, ScaleRule, Scheme, quantize, scheme,
 };
+use serde_json::Value;
 
 /// A view of a row-major matrix.
 pub(crate) fn view(matrix: &Matrix) -> MatRef<'_, f32> {
@@ -63,4 +64,21 @@ pub(crate) fn row(quantized: &Quantized, row: usize) -> Vec<f32> {
     let mut out = vec![f32::NAN; quantized.shape().1];
     quantized.row_into(row, &mut out).expect("a row that exists");
     out
+}
+
+/// Bytes of a hexadecimal string.
+pub(crate) fn bytes(value: &Value) -> Vec<u8> {
+    let text = value.as_str().unwrap();
+    (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
+/// f32 values of a hexadecimal string.
+pub(crate) fn floats(value: &Value) -> Vec<f32> {
+    bytes(value).chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
+}
+
+/// FNV-1a of 64 bits, as the scripts write it.
+pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> String {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    format!("{:016x}", bytes.into_iter().fold(0xCBF2_9CE4_8422_2325, step))
 }

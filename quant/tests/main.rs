@@ -3,6 +3,7 @@
 mod bad_input;
 mod common;
 mod floats;
+mod gguf;
 mod matmul;
 mod nearest;
 mod smooth;

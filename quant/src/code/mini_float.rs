@@ -108,8 +108,7 @@ impl MiniFloat {
         let (mantissa, bias) = (i32::from(self.mantissa_bits()), i32::from(self.bias()));
         let sign = if x.is_sign_negative() { 1_u8 << (self.bits() - 1) } else { 0 };
         let magnitude = x.abs();
-        // Written so that NaN takes this way too.
-        if !(magnitude < self.max()) {
+        if magnitude.is_nan() || magnitude >= self.max() {
             return sign | self.last();
         }
         let exponent = ((magnitude.to_bits() >> 23) as i32 - 127).max(1 - bias);

@@ -24,7 +24,7 @@ pub enum Code {
         /// Whether the values are symmetric about zero (`-Q ..= Q`, `Q = 2^(bits-1) - 1`) or `0 ..= 2^bits - 1`.
         signed: bool,
     },
-    /// A table of values within [-1, 1]; see [`table`].
+    /// A table of values; see [`table`].
     Table(Table),
     /// Floats of 4 to 8 bits; see [`mini_float`].
     MiniFloat(MiniFloat),
@@ -43,11 +43,12 @@ impl Code {
         }
     }
 
-    /// Largest magnitude of a representable value: `Q`, `2^bits - 1`, 1, or the largest float.
+    /// Largest magnitude of a representable value: `Q`, `2^bits - 1`, a table's
+    /// largest (mostly 1), or the largest float.
     pub fn max(self) -> f32 {
         match self {
             Self::Int { bits, signed } => int::max(bits, signed),
-            Self::Table(_) => 1.0,
+            Self::Table(table) => table.max(),
             Self::MiniFloat(format) => format.max(),
             Self::Fixed => fixed::MAX,
         }

@@ -1,4 +1,4 @@
-//! Tables of values within [-1, 1], scaled by the group's largest magnitude.
+//! Tables of values, most within [-1, 1], scaled by the group's largest magnitude.
 //!
 //! ```text
 //! value = table[code],   encode(x) = the code of the nearest entry; a tie goes to the lower entry
@@ -23,6 +23,8 @@ pub enum Table {
     /// The 4-bit float of bitsandbytes: sign in the highest bit, magnitudes that are *not* those of E2M1, codes
     /// that are not in the order of the values. Codes 0 and 8 are both zero.
     BnbFp4,
+    /// The 16 values of GGUF's IQ4_NL, whole numbers of growing distance from -127 to 113.
+    Iq4Nl,
     /// -1 and 1: one bit, the sign; zero counts as negative.
     Sign,
 }
@@ -74,6 +76,11 @@ pub const BNB_FP4: [f32; 16] = [
     -0.25,
 ];
 
+/// The 16 values of IQ4_NL.
+pub const IQ4_NL: [f32; 16] = [
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
+];
+
 /// Codes of bitsandbytes' FP4 in the order of their values; of the two zeros code 0 comes first.
 const BNB_FP4_ORDER: [u8; 16] = [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3];
 
@@ -86,7 +93,7 @@ impl Table {
             Self::Sign => 1,
             Self::Nf2 => 2,
             Self::Nf3 => 3,
-            Self::Nf4 | Self::BnbFp4 => 4,
+            Self::Nf4 | Self::BnbFp4 | Self::Iq4Nl => 4,
         }
     }
 
@@ -97,7 +104,16 @@ impl Table {
             Self::Nf3 => &NF3,
             Self::Nf4 => &NF4,
             Self::BnbFp4 => &BNB_FP4,
+            Self::Iq4Nl => &IQ4_NL,
             Self::Sign => &SIGN,
+        }
+    }
+
+    /// Largest magnitude of an entry.
+    pub const fn max(self) -> f32 {
+        match self {
+            Self::Iq4Nl => 127.0,
+            _ => 1.0,
         }
     }
 

@@ -31,7 +31,8 @@ pub struct Rounded {
 ///
 /// # Errors
 /// [`Error::InvalidScheme`], [`Error::GroupSize`], [`Error::TooLarge`] for a scheme that does not work on this
-/// shape; [`Error::NonFinite`] naming the first NaN or infinite entry in row order.
+/// shape; [`Error::NonFinite`] naming the first NaN or infinite entry in row order; [`Error::BlockOverflow`] for
+/// weights too large for the f16 scales of a block layout.
 pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> Result<Rounded, Error> {
     match rounder {
         Rounder::Nearest => nearest::quantize(weight, scheme),

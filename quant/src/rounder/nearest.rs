@@ -20,6 +20,8 @@
 //! `e4m3(max(fl32(absmax / max(code)) / g, 2⁻⁶))`, and codes are taken of `w · ((1/g) / scale)`, each operation in
 //! f32. The floor of 2⁻⁶, E4M3's smallest normal value, and that order are torchao's.
 //!
+//! Block layouts have encoders of their own ([`Block`]).
+//!
 //! Steps: (1) extremes of each group and its exact scale in f64; (2) decide the scale format; (3) round the
 //! scales, then choose zero points and codes. Two passes over the matrix, O(out · in); memory: the result.
 //!
@@ -29,7 +31,8 @@
 use super::Rounded;
 use crate::scale::{Range, ranges};
 use crate::{
-    Code, Error, FloatFormat, Floats, MiniFloat, Quantized, Scheme, ZeroPoint, code, float, pack, rows,
+    Block, Code, Error, FloatFormat, Floats, Layout, MiniFloat, Quantized, Scheme, ZeroPoint, code, float,
+    pack, rows,
 };
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::MatRef;
@@ -40,6 +43,9 @@ pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Round
     let lengths = crate::quantized::part_lengths(shape, scheme)?;
     let grouping = scheme.grouping(shape)?;
     let ranges = ranges(weight, scheme, &grouping)?;
+    if let Layout::Block(block) = scheme.layout {
+        return encode_blocks(weight, scheme, block, lengths.codes);
+    }
     let keeps_range = ranges.iter().all(|r| in_range(r.scale, scheme.scale_format));
     let widened_from = (!keeps_range).then_some(scheme.scale_format);
     let scheme = if keeps_range { *scheme } else { scheme.with_scale_format(FloatFormat::F32) };
@@ -73,6 +79,32 @@ pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Round
     }
     let quantized = Quantized::from_parts(shape, scheme, packed, scales, zeros)?;
     Ok(Rounded { quantized, widened_from })
+}
+
+/// Block layouts: every block by its own encoder.
+fn encode_blocks(
+    weight: MatRef<'_, f32>,
+    scheme: &Scheme,
+    block: Block,
+    bytes: usize,
+) -> Result<Rounded, Error> {
+    let (rows, cols) = (weight.nrows(), weight.ncols());
+    let mut packed = vec![0; bytes];
+    let (len, mut buffer) = (usize::try_from(block.len()).unwrap_or(usize::MAX), Vec::new());
+    let row_bytes = bytes.checked_div(rows).unwrap_or(0).max(1);
+    for (i, packed) in packed.chunks_exact_mut(row_bytes).enumerate() {
+        let row = rows::row(weight, i, &mut buffer);
+        for (b, (values, bytes)) in
+            row.chunks_exact(len).zip(packed.chunks_exact_mut(block.bytes())).enumerate()
+        {
+            if !block.encode(values, bytes) {
+                return Err(Error::BlockOverflow { row: i, col: b * len });
+            }
+        }
+    }
+    let scales = Floats::with_capacity(scheme.scale_format, 0);
+    let quantized = Quantized::from_parts((rows, cols), *scheme, packed, scales, Vec::new())?;
+    Ok(Rounded { quantized, widened_from: None })
 }
 
 /// Step 2: whether `format` keeps `scale` to 2⁻⁸ of itself. f32 and the 8-bit formats keep whatever they can.

@@ -2,7 +2,7 @@
 
 mod named;
 
-use crate::{Code, Error, FloatFormat, Group, Grouping, Table};
+use crate::{Block, Code, Error, FloatFormat, Group, Grouping, Table};
 pub use named::*;
 
 /// How a group's scale follows from its entries.
@@ -18,6 +18,8 @@ pub enum ScaleRule {
     /// The scale of the least squared error: `mean |w|` for the signs of `binary`, the exact optimum over all
     /// thresholds for the three values of `ternary`.
     LeastSquares,
+    /// As the encoder of the block layout has it ([`Block`]).
+    Block,
 }
 
 /// Which power of two. `emax` is the exponent of the code's largest value: 2 for E2M1, whose largest is 6.
@@ -41,6 +43,26 @@ pub enum ZeroPoint {
     None,
     /// A whole number as wide as a code: `value = s · (code - z)`, `z = rne(-lo / s)`.
     Integer,
+    /// A minimum beside each scale, stored in the block: `value = s · code + m`. Block layouts only.
+    Min,
+}
+
+/// Where the bits of a matrix lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum Layout {
+    /// Codes, scales and zero points apart from each other.
+    #[default]
+    Planar,
+    /// Codes and scales of neighbours side by side, as GGUF has them.
+    Block(Block),
+}
+
+impl Layout {
+    /// Whether codes and scales lie apart.
+    pub const fn is_planar(&self) -> bool {
+        matches!(self, Self::Planar)
+    }
 }
 
 /// A number format as a plain value. The named ones are constants of this type.
@@ -62,6 +84,9 @@ pub struct Scheme {
     pub scale_format: FloatFormat,
     /// How codes are shifted.
     pub zero: ZeroPoint,
+    /// Where the bits lie. A block layout decides all other fields ([`Block::scheme`]).
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Layout::is_planar"))]
+    pub layout: Layout,
 }
 
 impl Scheme {
@@ -73,17 +98,18 @@ impl Scheme {
     /// The name of this scheme's numbers; `None` for an unnamed mixture. Group and scale format may be any, except
     /// where they belong to the format ([`Scheme::block_len`]).
     pub fn name(&self) -> Option<&'static str> {
-        let numbers = |s: &Self| (s.code, s.scale_rule, s.zero);
+        let numbers = |s: &Self| (s.code, s.scale_rule, s.zero, s.layout);
         let block = |s: &Self| s.block_len().map(|len| (len, s.scale_format));
         let same = |s: &Self| numbers(s) == numbers(self) && block(s) == block(self);
         NAMED.iter().find(|(_, s)| same(s)).map(|&(name, _)| name)
     }
 
-    /// The length of a block, for formats whose blocks are part of the format: groups of a fixed size with 8-bit
-    /// scales. `in` must be a multiple of it. `None` for all others, whose groups may be any and may end short.
+    /// The length of a block, for formats whose blocks are part of the format: block layouts, and groups of a fixed
+    /// size with 8-bit scales. `in` must be a multiple of it. `None` for all others, whose groups may be any and may end short.
     pub const fn block_len(&self) -> Option<u32> {
-        match (self.scale_format, self.group) {
-            (FloatFormat::E8m0 | FloatFormat::E4m3, Group::Size(len)) => Some(len),
+        match (self.layout, self.scale_format, self.group) {
+            (Layout::Block(block), _, _) => Some(block.len()),
+            (Layout::Planar, FloatFormat::E8m0 | FloatFormat::E4m3, Group::Size(len)) => Some(len),
             _ => None,
         }
     }
@@ -122,9 +148,13 @@ impl Scheme {
     /// # Errors
     /// [`Error::InvalidScheme`] for integers not of 2 to 8 bits; a scale rule and zero point that do not belong
     /// to the code (unsigned integers take range and an integer zero point, all others no zero point; least
-    /// squares exists for signs and for signed 2-bit integers); or 8-bit scales with another rule than theirs
-    /// (E8M0 a power of two, E4M3 absmax).
+    /// squares exists for signs and for signed 2-bit integers); 8-bit scales with another rule than theirs
+    /// (E8M0 a power of two, E4M3 absmax); or a block layout with other fields than [`Block::scheme`].
     pub fn check(&self) -> Result<(), Error> {
+        if let Layout::Block(block) = self.layout {
+            let reason = "a block layout has its format's own code, group, scales and minima";
+            return if *self == block.scheme() { Ok(()) } else { Err(Error::InvalidScheme { reason }) };
+        }
         if let Code::Int { bits, .. } = self.code
             && !(2..=8).contains(&bits)
         {
@@ -137,8 +167,10 @@ impl Scheme {
             ScaleRule::LeastSquares => {
                 matches!(self.code, Code::Table(Table::Sign) | Code::Int { bits: 2, signed: true })
             }
+            ScaleRule::Block => false,
         };
-        if !rule_fits || unsigned != (self.zero == ZeroPoint::Integer) {
+        let zero = if unsigned { ZeroPoint::Integer } else { ZeroPoint::None };
+        if !rule_fits || self.zero != zero {
             return Err(Error::InvalidScheme {
                 reason: "scale rule and zero point do not belong to the code",
             });

@@ -1,7 +1,7 @@
 //! The named schemes.
 
-use super::{PowerRule, ScaleRule, Scheme, ZeroPoint};
-use crate::{Code, FloatFormat, Group, MiniFloat, Table};
+use super::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
+use crate::{Block, Code, FloatFormat, Group, MiniFloat, Table};
 
 /// Codes without a zero point in groups of 64, scaled by absmax.
 const fn scaled(code: Code, scale_format: FloatFormat) -> Scheme {
@@ -11,6 +11,7 @@ const fn scaled(code: Code, scale_format: FloatFormat) -> Scheme {
         scale_rule: ScaleRule::Absmax,
         scale_format,
         zero: ZeroPoint::None,
+        layout: Layout::Planar,
     }
 }
 
@@ -25,6 +26,7 @@ const fn asymmetric(bits: u8) -> Scheme {
         scale_rule: ScaleRule::Range,
         scale_format: FloatFormat::F16,
         zero: ZeroPoint::Integer,
+        layout: Layout::Planar,
     }
 }
 
@@ -107,8 +109,31 @@ pub const BINARY: Scheme =
 /// Networks (arXiv 1605.04711), solved exactly instead of by their threshold `0.7 · mean |w|`.
 pub const TERNARY: Scheme = Scheme { scale_rule: ScaleRule::LeastSquares, ..INT2 };
 
+/// GGUF's Q4_0, see [`Block`].
+pub const Q4_0: Scheme = Block::Q4_0.scheme();
+/// GGUF's Q4_1, see [`Block`].
+pub const Q4_1: Scheme = Block::Q4_1.scheme();
+/// GGUF's Q5_0, see [`Block`].
+pub const Q5_0: Scheme = Block::Q5_0.scheme();
+/// GGUF's Q5_1, see [`Block`].
+pub const Q5_1: Scheme = Block::Q5_1.scheme();
+/// GGUF's Q8_0, see [`Block`].
+pub const Q8_0: Scheme = Block::Q8_0.scheme();
+/// GGUF's Q2_K, see [`Block`].
+pub const Q2_K: Scheme = Block::Q2K.scheme();
+/// GGUF's Q3_K, see [`Block`].
+pub const Q3_K: Scheme = Block::Q3K.scheme();
+/// GGUF's Q4_K, see [`Block`].
+pub const Q4_K: Scheme = Block::Q4K.scheme();
+/// GGUF's Q5_K, see [`Block`].
+pub const Q5_K: Scheme = Block::Q5K.scheme();
+/// GGUF's Q6_K, see [`Block`].
+pub const Q6_K: Scheme = Block::Q6K.scheme();
+/// GGUF's IQ4_NL, see [`Block`].
+pub const IQ4_NL: Scheme = Block::Iq4Nl.scheme();
+
 /// Every named scheme with its default group size and scale format, by the name used in files, flags and code.
-pub const NAMED: [(&str, Scheme); 29] = [
+pub const NAMED: [(&str, Scheme); 40] = [
     ("int8", INT8),
     ("int7", INT7),
     ("int6", INT6),
@@ -136,6 +161,17 @@ pub const NAMED: [(&str, Scheme); 29] = [
     ("mxfp8-e5m2", MXFP8_E5M2),
     ("mxint8", MXINT8),
     ("nvfp4", NVFP4),
+    ("q4_0", Q4_0),
+    ("q4_1", Q4_1),
+    ("q5_0", Q5_0),
+    ("q5_1", Q5_1),
+    ("q8_0", Q8_0),
+    ("q2_k", Q2_K),
+    ("q3_k", Q3_K),
+    ("q4_k", Q4_K),
+    ("q5_k", Q5_K),
+    ("q6_k", Q6_K),
+    ("iq4_nl", IQ4_NL),
     ("binary", BINARY),
     ("ternary", TERNARY),
 ];
