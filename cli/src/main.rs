@@ -14,7 +14,8 @@ mod select;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 use command::{Command, Global};
 use rankbit::linalg::faer;
@@ -43,12 +44,12 @@ fn main() -> ExitCode {
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .without_time()
-        .init();
+    // What drivers and libraries log is no message to a user: shown only when everything is asked for.
+    let others = if cli.verbose > 1 { LevelFilter::DEBUG } else { LevelFilter::OFF };
+    let filter = Targets::new().with_target("rankbit", level).with_default(others);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     // Results must not depend on the number of threads: tensors run in parallel, the algebra inside does not.
     faer::set_global_parallelism(faer::Par::Seq);
     match cli.command.run(Global { quiet: cli.quiet }) {

@@ -4,6 +4,7 @@ mod bad_input;
 mod calibration;
 mod compare_inspect;
 mod demo;
+mod gpu;
 #[cfg(target_os = "linux")]
 mod memory;
 mod output_safety;

@@ -1,16 +1,4 @@
-//! Runs a recipe on one matrix.
-//!
-//! ```text
-//! minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R
-//! ```
-//! 1. The transform `T` is fixed (from the calibration's and the weight's absmax).
-//! 2. Each step of a round replaces its own term, given the other: a projection onto the quantizer's grid or onto
-//!    rank r. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
-//! 3. The best iterate is kept: plain rounding is no projection onto a convex set, so iterates can get worse.
-//! 4. The reported errors are measured anew on the f32 reconstruction of what is returned.
-//!
-//! Cost per round: one decode and one residual, O(out·in·r), one SVD of rank r, and the metric's norm (a Gram
-//! metric costs O(out·in²)). Memory: two copies of `W` in f32 beside it, the codes of two iterates.
+//! Runs a recipe on one matrix: see [`fit`].
 
 use crate::part::{LowRankPart, QuantizedPart, branch_residual};
 use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
@@ -102,7 +90,19 @@ impl fmt::Display for Adjustment {
     }
 }
 
-/// Runs `recipe` on `weight` (`[out, in]`, any strides); see the [module](self).
+/// Runs `recipe` on `weight` (`[out, in]`, any strides).
+///
+/// ```text
+/// minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R
+/// ```
+/// 1. The transform `T` is fixed (from the calibration's and the weight's absmax).
+/// 2. Each step of a round replaces its own term, given the other: a projection onto the quantizer's grid or onto
+///    rank r. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
+/// 3. The best iterate is kept: plain rounding is no projection onto a convex set, so iterates can get worse.
+/// 4. The reported errors are measured anew on the f32 reconstruction of what is returned.
+///
+/// Cost per round: one decode and one residual, O(out·in·r), one SVD of rank r, and the metric's norm (a Gram
+/// metric costs O(out·in²)). Memory: two copies of `W` in f32 beside it, the codes of two iterates.
 ///
 /// Deterministic: the same weight, recipe and input give the same bits on one build and CPU feature level,
 /// whatever the number of threads.

@@ -1,6 +1,6 @@
 //! `Y = X·Ŵᵀ` straight from packed codes.
 //!
-//! [`reference`] is the formula, in f64. [`apply_into`] decodes one row of the weight at a time into a buffer
+//! [`mod@reference`] is the formula, in f64. [`apply_into`] decodes one row of the weight at a time into a buffer
 //! and multiplies it with all tokens while it is in cache: memory O(in) besides the operands, never the matrix.
 //!
 //! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·|X|·|Ŵ|ᵀ`, `γ = K·u/(1 - K·u)`, `K = in + 2`, `u = 2⁻²⁴`.

@@ -33,7 +33,7 @@ fn moments(inputs: usize) -> Option<Moments> {
     Some(moments)
 }
 
-/// Three decompositions of rank 3 find the matrix again, and rank 0 above the smaller side is refused.
+/// Three decompositions of rank 3 find the matrix again, and a rank above the smaller side is refused.
 pub fn linalg() -> Option<()> {
     let w = weight(40, 56);
     let exact = truncated(w.as_ref(), 3).ok()?.reconstruct();

@@ -1,6 +1,6 @@
 //! `Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ` from packed codes, never materializing `Ŵ`.
 //!
-//! [`reference`] is the formula in f64. [`apply_into`] projects the activations once (`Z = X·Rᵀ`), then lets the
+//! [`mod@reference`] is the formula in f64. [`apply_into`] projects the activations once (`Z = X·Rᵀ`), then lets the
 //! quantized product add `Z·Lᵀ` to each output row while it is hot.
 //!
 //! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ`, `γ = K·u/(1 - K·u)`,
