@@ -113,8 +113,6 @@ impl RounderName {
     }
 }
 
-/// Default group size.
-pub(crate) const GROUP: u32 = 64;
 /// Default rank.
 pub(crate) const RANK: usize = 16;
 /// Default number of rounds.
@@ -182,7 +180,17 @@ impl Plan {
         let format = request.format.as_deref().unwrap_or(FORMAT);
         let named =
             Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
-        let mut scheme = named.with_group(request.group.unwrap_or(Group::Size(GROUP)));
+        let mut scheme = named;
+        if named.block_len().is_some() {
+            let given = [(request.group.is_some(), "--group"), (request.scale.is_some(), "--scale")];
+            if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
+                let why = "its blocks and their scales are part of it";
+                return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
+            }
+        }
+        if let Some(group) = request.group {
+            scheme = scheme.with_group(group);
+        }
         if let Some(scale) = request.scale {
             scheme = scheme.with_scale_format(scale);
         }
@@ -230,6 +238,23 @@ impl Plan {
         recipe
     }
 
+    /// The scheme of a matrix `[out, in]`, and what to say when it is not the one that was asked for: blocks that
+    /// do not divide `in` give way to `q8_0`, and where that does not fit either, to `int8`.
+    pub(crate) fn scheme_for(&self, shape: (usize, usize)) -> Option<(Scheme, Option<String>)> {
+        let asked = self.scheme?;
+        let fits = |scheme: &Scheme| scheme.grouping(shape).is_ok();
+        let Some(block) = asked.block_len().filter(|_| !fits(&asked)) else { return Some((asked, None)) };
+        let other = if fits(&scheme::Q8_0) { scheme::Q8_0 } else { scheme::INT8 };
+        let name = |scheme: &Scheme| scheme.name().unwrap_or("this format");
+        let warning = format!(
+            "{} has blocks of {block}, which do not divide in = {}: {} instead",
+            name(&asked),
+            shape.1,
+            name(&other)
+        );
+        Some((other, Some(warning)))
+    }
+
     /// Stored bits over weights that [`Plan::recipe_of`] gives for a matrix `[out, in]`, should every format's range
     /// suffice.
     pub(crate) fn bits_per_weight(
@@ -243,6 +268,9 @@ impl Plan {
             let lengths = part_lengths((out, inputs), scheme)?;
             bytes += lengths.codes as f64 + lengths.zeros as f64;
             bytes += lengths.scales as f64 * scheme.scale_format.bytes() as f64;
+            if scheme.scale_format == FloatFormat::E4m3 {
+                bytes += size_of::<f32>() as f64;
+            }
         }
         if method.has_low_rank() {
             let rank = self.rank.unwrap_or(RANK);
@@ -383,6 +411,36 @@ mod tests {
         assert_eq!((plan.needs_gram(), plan.rank), (Some("cd"), None));
         let request = Request { rounder: Some(RounderName::Nearest), ..Request::default() };
         assert_eq!(Plan::new(Method::Gptq, &request).expect("a plan").needs_gram(), None);
+    }
+
+    #[test]
+    fn blocks_fall_back_and_keep_their_groups() {
+        let with = |format: &str, group, scale| Request {
+            format: Some(format.to_owned()),
+            group,
+            scale,
+            ..Request::default()
+        };
+        for format in ["mxfp4", "nvfp4", "q4_k", "q8_0"] {
+            for request in [with(format, Some(Group::Row), None), with(format, None, Some(FloatFormat::F32))]
+            {
+                assert_eq!(Plan::new(Method::Rtn, &request).expect_err(format).exit_code(), 2);
+            }
+        }
+        let chosen = |format: &str, cols| {
+            let plan = Plan::new(Method::Rtn, &with(format, None, None)).expect(format);
+            let (scheme, warning) = plan.scheme_for((64, cols)).expect("it quantizes");
+            (scheme.name(), warning.is_some())
+        };
+        assert_eq!(chosen("q4_k", 512), (Some("q4_k"), false));
+        assert_eq!(chosen("q4_k", 384), (Some("q8_0"), true));
+        assert_eq!(chosen("q4_k", 100), (Some("int8"), true));
+        assert_eq!(chosen("q8_0", 100), (Some("int8"), true));
+        assert_eq!(chosen("nvfp4", 80), (Some("nvfp4"), false));
+        assert_eq!(chosen("nvfp4", 72), (Some("int8"), true));
+        assert_eq!(chosen("nf4", 77), (Some("nf4"), false));
+        let fp8 = Plan::new(Method::Rtn, &with("fp8-e4m3", None, None)).expect("fp8");
+        assert_eq!(fp8.scheme.map(|scheme| scheme.group), Some(Group::Row));
     }
 
     #[test]

@@ -113,6 +113,23 @@ fn rtn_equals_the_references() {
     }
 }
 
+/// The errors that bitsandbytes, torchao and ggml give on the same weights.
+#[test]
+fn formats_equal_their_libraries() {
+    for (format, bits, error) in [
+        ("bnb-fp4", 4.5, 0.1269),
+        ("mxfp4", 4.25, 0.1173),
+        ("nvfp4", 4.5, 0.0944),
+        ("q4_0", 4.5, 0.0896),
+        ("iq4_nl", 4.5, 0.0782),
+        ("q8_0", 8.5, 0.0056),
+    ] {
+        let found = run(&["--method", "rtn", "--format", format]);
+        assert!((found.bits - bits).abs() <= 1e-3, "{format}: {}", found.bits);
+        assert!((found.error - error).abs() <= 1e-4, "{format}: {}", found.error);
+    }
+}
+
 #[test]
 fn lorc_equals_its_reference() {
     let found = run(&["--method", "lorc", "--format", "uint4"]);

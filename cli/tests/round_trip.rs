@@ -48,6 +48,55 @@ fn assert_close(a: f64, b: f64, what: &str) {
     assert!((a - b).abs() <= 1e-9 * b.abs(), "{what}: {a} against {b}");
 }
 
+/// Every format by its name: written, read back, reported; blocks that do not divide a row give way.
+#[test]
+fn every_format_is_written_and_read() {
+    let names = "int2 int3 int4 int5 int6 int7 int8 uint2 uint3 uint4 uint5 uint6 uint7 uint8 nf2 nf3 nf4 bnb-fp4 \
+                 fp8-e4m3 fp8-e5m2 mxfp4 mxfp6-e2m3 mxfp6-e3m2 mxfp8-e4m3 mxfp8-e5m2 mxint8 nvfp4 q4_0 q4_1 q5_0 \
+                 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl binary ternary";
+    let original = Checkpoint::default()
+        .f32("wide", &[64, 256], &noise(64 * 256, 40, 0.1))
+        .f32("halves", &[64, 128], &noise(64 * 128, 41, 0.1))
+        .f32("odd", &[64, 70], &noise(64 * 70, 42, 0.1));
+    let folder = Folder::new();
+    let (input, small, dense) = (folder.path("in"), folder.path("small"), folder.path("dense"));
+    let report = folder.path("report.json");
+    original.write(&input);
+    for name in names.split_whitespace() {
+        succeed(&compress(
+            &input,
+            &small,
+            &["--method", "rtn", "--format", name, "--report", &report.display().to_string()],
+        ));
+        decompress(&small, &dense, "f32");
+        let (back, report) = (Checkpoint::read(&dense), read_json(&report));
+        for tensor in report["tensors"].as_array().expect("tensors") {
+            let of = tensor["name"].as_str().expect("a name");
+            let (error, norm) = squares(back.find(of), original.find(of));
+            let found = (error / squares(original.find(of), original.find(of)).1).sqrt();
+            assert!(norm > 0.0 && found < 0.7, "{name}: {of} errs by {found}");
+            assert_close(found, tensor["relative_error"].as_f64().expect("an error"), name);
+            let block = match name {
+                _ if name.ends_with("_k") => 256,
+                "nvfp4" => 16,
+                _ if name.starts_with('q') || name.starts_with("mx") || name == "iq4_nl" => 32,
+                _ => 1,
+            };
+            let cols = original.find(of).shape[1];
+            let fits = cols % block == 0;
+            let expected = if fits {
+                name
+            } else if cols % 32 == 0 {
+                "q8_0"
+            } else {
+                "int8"
+            };
+            assert_eq!(tensor["format"].as_str(), Some(expected), "{name}: {of}");
+            assert_eq!(tensor["warnings"].as_array().map(Vec::len), Some(usize::from(!fits)), "{name}: {of}");
+        }
+    }
+}
+
 #[test]
 fn errors_and_sizes_are_those_that_the_report_states() {
     let original = network();
@@ -55,6 +104,10 @@ fn errors_and_sizes_are_those_that_the_report_states() {
         &["--method", "rtn"][..],
         &["--method", "rtn", "--format", "uint3", "--group", "row", "--scale", "bf16"],
         &["--method", "rtn", "--format", "int8", "--group", "tensor"],
+        &["--method", "rtn", "--format", "nvfp4"],
+        &["--method", "rtn", "--format", "mxfp8-e5m2"],
+        &["--method", "rtn", "--format", "q4_k"],
+        &["--method", "lorc", "--format", "iq4_nl", "--rank", "3"],
         &["--method", "lorc", "--format", "int4", "--rank", "3", "--factors", "f32"],
         &["--method", "svdquant", "--format", "uint4", "--rank", "5", "--group", "48"],
         &["--method", "lq-lora", "--rank", "1", "--rounds", "3", "--factors", "bf16"],

@@ -23,6 +23,9 @@ impl Format {
     /// The kernels' name for the numbers of `scheme`, whatever its groups and scale format; `None` when no kernel
     /// handles it.
     pub const fn of(scheme: &Scheme) -> Option<Self> {
+        if !scheme.layout.is_planar() {
+            return None;
+        }
         match (scheme.code, scheme.zero) {
             (Code::Int { bits: 4, signed: true }, ZeroPoint::None) => Some(Self::Int4),
             (Code::Int { bits: 4, signed: false }, ZeroPoint::Integer) => Some(Self::Uint4),

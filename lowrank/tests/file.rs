@@ -3,7 +3,7 @@
 use crate::common::{moments, weight};
 use proptest::prelude::*;
 use rankbit_lowrank::split::file::{self, Header, PART_NAMES, Part, PartType, PartView};
-use rankbit_lowrank::{Error, Input, Recipe, Split, fit, preset};
+use rankbit_lowrank::{Error, Input, Recipe, Split, Step, fit, preset};
 use rankbit_quant::{FloatFormat, Group, scheme};
 
 fn read(header: &Header, parts: &[Part]) -> Result<Split, Error> {
@@ -19,8 +19,12 @@ fn read(header: &Header, parts: &[Part]) -> Result<Split, Error> {
 fn recipes() -> Vec<Recipe> {
     let mut recipes = vec![preset::low_rank(2, FloatFormat::F16)];
     for (_, scheme) in scheme::NAMED {
-        recipes.push(preset::rtn(scheme.with_group(Group::Tensor)));
-        recipes.push(preset::lorc(scheme.with_scale_format(FloatFormat::Bf16), 2, FloatFormat::F32));
+        if scheme.block_len().is_none() {
+            recipes.push(preset::rtn(scheme.with_group(Group::Tensor)));
+            recipes.push(preset::lorc(scheme.with_scale_format(FloatFormat::Bf16), 2, FloatFormat::F32));
+        } else {
+            recipes.push(preset::rtn(scheme));
+        }
         recipes.push(preset::svdquant(preset::SvdQuant {
             scheme,
             rank: 3,
@@ -33,7 +37,13 @@ fn recipes() -> Vec<Recipe> {
 }
 
 fn split(recipe: &Recipe) -> Split {
-    let (w, moments) = (weight(9, 70, 3), moments(70, 200, 3));
+    // Blocks divide 256; the other formats also take a ragged last group.
+    let blocks = recipe.round.iter().any(|step| match step {
+        Step::Quantize { scheme, .. } => scheme.block_len().is_some(),
+        Step::LowRank { .. } => false,
+    });
+    let cols = if blocks { 256 } else { 70 };
+    let (w, moments) = (weight(9, cols, 3), moments(cols, 2 * cols + 60, 3));
     fit(w.as_ref(), recipe, &Input { name: "w", moments: Some(&moments) }).unwrap().split
 }
 
@@ -104,6 +114,42 @@ fn each_missing_or_bent_part_is_refused() {
             }
         }
     }
+}
+
+/// The common factor of NVFP4's scales, block layouts without scales apart, and names of 8-bit formats.
+#[test]
+fn block_formats() {
+    let (header, parts) = file::write(&split(&preset::rtn(scheme::NVFP4)));
+    assert!(
+        header.to_json().unwrap().contains(r#""scale_rule":"absmax","scale_format":"e4m3","zero":"none"}"#)
+    );
+    let global = parts.iter().position(|p| p.name == "global_scale").unwrap();
+    assert_eq!(
+        (parts[global].shape.as_slice(), parts[global].element),
+        (&[1][..], PartType::Float(FloatFormat::F32))
+    );
+    for bad in [0.0, -1.0, 1e-40, f32::MAX] {
+        let mut bent = parts.clone();
+        bent[global].bytes = bad.to_le_bytes().to_vec();
+        assert!(read(&header, &bent).is_err(), "{bad}");
+    }
+    let (header, parts) = file::write(&split(&preset::rtn(scheme::Q4_K)));
+    let text = header.to_json().unwrap();
+    assert!(
+        text.contains(r#""scale_rule":"block","scale_format":"f16","zero":"min","layout":{"block":"q4_k"}}"#),
+        "{text}"
+    );
+    assert_eq!((parts.len(), parts[0].name, parts[0].shape.as_slice()), (1, "codes", &[9, 144][..]));
+    // Another block's name, or no layout, is another scheme and not these bytes.
+    for (from, to) in [("q4_k", "q5_k"), ("q4_k", "q9_k"), ("\"min\"", "\"integer\""), ("[9,256]", "[9,255]")]
+    {
+        let bent = text.replace(from, to);
+        assert!(Header::from_json(&bent).map_or(true, |header| read(&header, &parts).is_err()), "{to}");
+    }
+    let (header, _) = file::write(&split(&preset::rtn(scheme::MXFP6_E2M3)));
+    assert!(header.to_json().unwrap().contains(
+        r#"{"code":{"mini-float":"e2m3"},"group":{"size":32},"scale_rule":{"power":"floor"},"scale_format":"e8m0""#
+    ));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn check(split: &Split, x: MatRef<'_, f32>) {
 /// Every combination of terms, sizes around the tile, ragged groups, one to many tokens.
 #[test]
 fn case_table() {
-    for (out, features) in [(1, 1), (2, 3), (15, 63), (16, 64), (17, 65), (31, 127), (70, 97)] {
+    for (out, features) in [(1, 1), (2, 3), (15, 63), (16, 64), (17, 65), (31, 127), (70, 97), (5, 256)] {
         let (w, moments) = (weight(out, features, 11), moments(features, 2 * features, 11));
         let rank = 3.min(out).min(features);
         let smooth = |scheme| {
@@ -59,8 +59,12 @@ fn case_table() {
         };
         let mut recipes = vec![preset::low_rank(rank, FloatFormat::Bf16), smooth(scheme::UINT4)];
         for (_, scheme) in scheme::NAMED {
-            recipes.push(preset::rtn(scheme.with_group(Group::Size(24))));
-            recipes.push(preset::lorc(scheme, rank, FloatFormat::F16));
+            if scheme.block_len().is_none() {
+                recipes.push(preset::rtn(scheme.with_group(Group::Size(24))));
+            }
+            if scheme.grouping((out, features)).is_ok() {
+                recipes.push(preset::lorc(scheme, rank, FloatFormat::F16));
+            }
         }
         for recipe in recipes {
             let split =

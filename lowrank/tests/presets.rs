@@ -52,8 +52,8 @@ fn recipes_are_plain_values() {
 
 #[test]
 fn rtn_is_the_quantizer_alone() {
-    let w = weight(40, 100, 1);
     for (_, scheme) in scheme::NAMED {
+        let w = weight(40, if scheme.block_len().is_some() { 256 } else { 100 }, 1);
         let fit = plain(w.as_ref(), &preset::rtn(scheme));
         let direct = quantize(w.as_ref(), &scheme, Rounder::Nearest).unwrap().quantized;
         assert_eq!(fit.split.base(), Some(&direct));

@@ -16,7 +16,7 @@ pub enum Error {
         /// The shape that was passed.
         found: (usize, usize),
     },
-    /// A group size of zero.
+    /// A group size of zero, or blocks of a fixed size that do not divide the row.
     #[error("group size {group_size} is not usable for {in_features} input features")]
     GroupSize {
         /// The group size asked for.
@@ -39,6 +39,24 @@ pub enum Error {
         what: &'static str,
         /// Flat index of the first one.
         index: usize,
+    },
+    /// A block whose scales f16 does not hold.
+    #[error("the block at [{row}, {col}] is too large for f16 scales")]
+    BlockOverflow {
+        /// Row of the block.
+        row: usize,
+        /// Column of its first entry.
+        col: usize,
+    },
+    /// A stored code that stands for NaN or an infinity.
+    #[error("code {code:#04x} at [{row}, {col}] is not a number")]
+    NotANumber {
+        /// Row of the first such code.
+        row: usize,
+        /// Column of the first such code.
+        col: usize,
+        /// The code.
+        code: u8,
     },
     /// A stored part has the wrong number of bytes.
     #[error("part '{part}' has {found} bytes, expected {expected}")]

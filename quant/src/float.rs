@@ -1,8 +1,9 @@
-//! Stored floats: vectors of f32, f16 or bf16, used for scales, smoothing factors and low-rank factors alike.
+//! Stored floats: vectors of f32, f16 or bf16, used for scales, smoothing factors and low-rank factors alike, and
+//! the two 8-bit formats of scales, E8M0 and E4M3.
 //!
 //! Rounding to the stored format is nearest, ties to even. Bytes are little-endian.
 
-use crate::Error;
+use crate::{Error, MiniFloat};
 use alloc::{vec, vec::Vec};
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
@@ -16,6 +17,11 @@ pub enum FloatFormat {
     F16,
     /// bfloat16: 8 significant bits, the range of f32.
     Bf16,
+    /// A power of two, `2^(code - 127)`, code 255 being NaN: no zero, no sign. The scales of the OCP MX formats.
+    E8m0,
+    /// [`MiniFloat::E4m3`] times one f32 for the whole vector (1 unless said otherwise): the scales of NVFP4.
+    /// Values beyond the largest become the largest.
+    E4m3,
 }
 
 impl FloatFormat {
@@ -24,6 +30,7 @@ impl FloatFormat {
         match self {
             Self::F32 => 32,
             Self::F16 | Self::Bf16 => 16,
+            Self::E8m0 | Self::E4m3 => 8,
         }
     }
 
@@ -36,8 +43,10 @@ impl FloatFormat {
     pub fn round(self, value: f64) -> f32 {
         match self {
             Self::F32 => narrow(value),
-            Self::F16 => f16::from_f64(value).to_f32(),
-            Self::Bf16 => bf16::from_f64(value).to_f32(),
+            Self::F16 => f16::from_f32(to_odd(value)).to_f32(),
+            Self::Bf16 => bf16::from_f32(to_odd(value)).to_f32(),
+            Self::E8m0 => e8m0_value(e8m0_code(narrow(value))),
+            Self::E4m3 => MiniFloat::E4m3.value(MiniFloat::E4m3.encode(narrow(value))),
         }
     }
 
@@ -47,14 +56,57 @@ impl FloatFormat {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::E8m0 => "e8m0",
+            Self::E4m3 => "e4m3",
         }
     }
+}
+
+/// The number of an E8M0 code.
+fn e8m0_value(code: u8) -> f32 {
+    match code {
+        0 => f32::MIN_POSITIVE / 2.0,
+        255 => f32::NAN,
+        _ => f32::from_bits(u32::from(code) << 23),
+    }
+}
+
+/// The E8M0 code nearest to `value`, a tie to the larger power; 0 for what is not positive, 254 above all powers.
+fn e8m0_code(value: f32) -> u8 {
+    let positive = value.max(0.0);
+    if !positive.is_normal() && positive < 1.0 {
+        // Below 2⁻¹²⁶ there is 2⁻¹²⁷ only.
+        return u8::from(positive >= f32::MIN_POSITIVE * 0.75);
+    }
+    let half_up = positive.to_bits() + (1 << 22);
+    let [.., code] = (half_up >> 23).min(254).to_be_bytes();
+    code
 }
 
 /// f64 → f32, to nearest.
 #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is this function's purpose")]
 pub(crate) const fn narrow(value: f64) -> f32 {
     value as f32
+}
+
+/// f64 → f32, to the neighbour with an odd last bit unless exact: rounding that once more, to nearest in 16 bits,
+/// is rounding once. (The conversions of `half` from f64 drop the low half of the mantissa first, and lose ties.)
+fn to_odd(value: f64) -> f32 {
+    let near = narrow(value);
+    let kept = f64::from(near);
+    if kept == value || !near.is_finite() || near.to_bits() & 1 == 1 {
+        return near;
+    }
+    // The other neighbour: one step away from zero in magnitude when `value` lies beyond, else one towards it.
+    let beyond = value.abs() > kept.abs();
+    let bits = near.to_bits();
+    if beyond {
+        f32::from_bits(bits + 1)
+    } else if near == 0.0 {
+        near
+    } else {
+        f32::from_bits(bits - 1)
+    }
 }
 
 /// A vector of floats in one stored format.
@@ -66,6 +118,10 @@ pub enum Floats {
     F16(Vec<f16>),
     /// As bf16.
     Bf16(Vec<bf16>),
+    /// As codes of E8M0.
+    E8m0(Vec<u8>),
+    /// As codes of E4M3 and the factor of all of them.
+    E4m3(Vec<u8>, f32),
 }
 
 impl Floats {
@@ -75,6 +131,8 @@ impl Floats {
             FloatFormat::F32 => Self::F32(Vec::with_capacity(capacity)),
             FloatFormat::F16 => Self::F16(Vec::with_capacity(capacity)),
             FloatFormat::Bf16 => Self::Bf16(Vec::with_capacity(capacity)),
+            FloatFormat::E8m0 => Self::E8m0(Vec::with_capacity(capacity)),
+            FloatFormat::E4m3 => Self::E4m3(Vec::with_capacity(capacity), 1.0),
         }
     }
 
@@ -92,14 +150,43 @@ impl Floats {
                 out.convert_from_f32_slice(values);
                 Self::Bf16(out)
             }
+            FloatFormat::E8m0 => Self::E8m0(values.iter().map(|&value| e8m0_code(value)).collect()),
+            FloatFormat::E4m3 => {
+                Self::E4m3(values.iter().map(|&value| MiniFloat::E4m3.encode(value)).collect(), 1.0)
+            }
+        }
+    }
+
+    /// The factor that all values of [`FloatFormat::E4m3`] share; `None` for the other formats.
+    pub const fn global_scale(&self) -> Option<f32> {
+        match self {
+            Self::E4m3(_, global) => Some(*global),
+            _ => None,
+        }
+    }
+
+    /// These codes with another common factor, for [`FloatFormat::E4m3`]; other formats stay what they are.
+    ///
+    /// # Errors
+    /// [`Error::StoredNonFinite`] for a factor that is NaN, infinite, negative, zero or subnormal, or that
+    /// carries a value past f32.
+    pub fn with_global_scale(self, global: f32) -> Result<Self, Error> {
+        let Self::E4m3(codes, _) = self else { return Ok(self) };
+        if !global.is_normal() || global < 0.0 {
+            return Err(Error::StoredNonFinite { what: "global_scale", index: 0 });
+        }
+        let scaled = Self::E4m3(codes, global);
+        match (0..scaled.len()).find(|&i| !scaled.get(i).is_finite()) {
+            Some(index) => Err(Error::StoredNonFinite { what: "scales", index }),
+            None => Ok(scaled),
         }
     }
 
     /// [`Floats::encode`], but in f32 when `format` would lose the values by its range.
     ///
     /// Lost means: a finite value became infinite, or the rounding error of the whole vector exceeds
-    /// 2⁻⁷ of its Euclidean norm (plain rounding in range stays below 2⁻⁸ even for bf16). Returns the
-    /// vector and whether it was widened. Cost O(n).
+    /// 2⁻⁷ of its Euclidean norm (plain rounding in range stays below 2⁻⁸ even for bf16; the 8-bit formats are
+    /// seldom that close). Returns the vector and whether it was widened. Cost O(n).
     pub fn encode_or_widen(values: &[f32], format: FloatFormat) -> (Self, bool) {
         let stored = Self::encode(values, format);
         if format == FloatFormat::F32 {
@@ -140,6 +227,8 @@ impl Floats {
             FloatFormat::Bf16 => {
                 Self::Bf16(bytes.chunks_exact(2).map(|c| bf16::from_bits(pair(c))).collect())
             }
+            FloatFormat::E8m0 => Self::E8m0(bytes.to_vec()),
+            FloatFormat::E4m3 => Self::E4m3(bytes.to_vec(), 1.0),
         };
         match (0..len).find(|&i| !floats.get(i).is_finite()) {
             Some(index) => Err(Error::StoredNonFinite { what, index }),
@@ -147,12 +236,13 @@ impl Floats {
         }
     }
 
-    /// The values as little-endian bytes.
+    /// The values as little-endian bytes, without [`Floats::global_scale`].
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::F16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::Bf16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::E8m0(v) | Self::E4m3(v, _) => v.clone(),
         }
     }
 
@@ -164,12 +254,24 @@ impl Floats {
                 narrow(value)
             }
             Self::F16(v) => {
-                v.push(f16::from_f64(value));
-                f16::from_f64(value).to_f32()
+                let stored = f16::from_f32(to_odd(value));
+                v.push(stored);
+                stored.to_f32()
             }
             Self::Bf16(v) => {
-                v.push(bf16::from_f64(value));
-                bf16::from_f64(value).to_f32()
+                let stored = bf16::from_f32(to_odd(value));
+                v.push(stored);
+                stored.to_f32()
+            }
+            Self::E8m0(v) => {
+                let code = e8m0_code(narrow(value));
+                v.push(code);
+                e8m0_value(code)
+            }
+            Self::E4m3(v, global) => {
+                let code = MiniFloat::E4m3.encode(narrow(value) / *global);
+                v.push(code);
+                MiniFloat::E4m3.value(code) * *global
             }
         }
     }
@@ -180,6 +282,8 @@ impl Floats {
             Self::F32(_) => FloatFormat::F32,
             Self::F16(_) => FloatFormat::F16,
             Self::Bf16(_) => FloatFormat::Bf16,
+            Self::E8m0(_) => FloatFormat::E8m0,
+            Self::E4m3(..) => FloatFormat::E4m3,
         }
     }
 
@@ -189,6 +293,7 @@ impl Floats {
             Self::F32(v) => v.len(),
             Self::F16(v) => v.len(),
             Self::Bf16(v) => v.len(),
+            Self::E8m0(v) | Self::E4m3(v, _) => v.len(),
         }
     }
 
@@ -197,7 +302,7 @@ impl Floats {
         self.len() == 0
     }
 
-    /// Value `index` as f32 (exact).
+    /// Value `index` as f32: exact, but for [`FloatFormat::E4m3`] the product with the common factor, rounded.
     ///
     /// # Panics
     /// When `index` is not below [`Floats::len`].
@@ -206,10 +311,12 @@ impl Floats {
             Self::F32(v) => v[index],
             Self::F16(v) => v[index].to_f32(),
             Self::Bf16(v) => v[index].to_f32(),
+            Self::E8m0(v) => e8m0_value(v[index]),
+            Self::E4m3(v, global) => MiniFloat::E4m3.value(v[index]) * global,
         }
     }
 
-    /// Values `start .. start + out.len()` as f32 (exact).
+    /// Values `start .. start + out.len()` as [`Floats::get`] gives them.
     ///
     /// # Panics
     /// When that range is not inside the vector.
@@ -219,10 +326,15 @@ impl Floats {
             Self::F32(v) => out.copy_from_slice(&v[range]),
             Self::F16(v) => v[range].convert_to_f32_slice(out),
             Self::Bf16(v) => v[range].convert_to_f32_slice(out),
+            Self::E8m0(_) | Self::E4m3(..) => {
+                for (index, value) in range.zip(out) {
+                    *value = self.get(index);
+                }
+            }
         }
     }
 
-    /// All values as f32 (exact).
+    /// All values as [`Floats::get`] gives them.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.len()];
         self.decode_into(0, &mut out);

@@ -30,6 +30,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod block;
 pub mod code;
 mod error;
 mod float;
@@ -39,14 +40,16 @@ pub mod pack;
 mod quantized;
 mod rounder;
 pub mod rows;
+mod scale;
 pub mod scheme;
 mod transform;
 
-pub use code::{Code, Table};
+pub use block::Block;
+pub use code::{Code, MiniFloat, Table};
 pub use error::Error;
 pub use float::{FloatFormat, Floats};
 pub use group::{Group, Grouping};
 pub use quantized::{PartLengths, Quantized, part_lengths};
 pub use rounder::{Context, Rounded, Rounder, nearest, quantize, quantize_with};
-pub use scheme::{ScaleRule, Scheme, ZeroPoint};
+pub use scheme::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;

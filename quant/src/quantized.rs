@@ -4,11 +4,14 @@
 //!
 //! | part | contents |
 //! |---|---|
-//! | codes | `out` rows of ⌈in · bits / 8⌉ bytes, each row one bit stream ([`pack`](crate::pack)) |
+//! | codes | planar: `out` rows of ⌈in · bits / 8⌉ bytes, each row one bit stream ([`pack`](crate::pack)) |
 //! | scales | one value per group, row by row, in the scheme's scale format; one value for a whole-matrix group |
+//! | global scale | one f32, the common factor of E4M3 scales; only for those |
 //! | zeros | one bit stream of all zero points, in the order of the scales, as wide as the codes; empty without |
+//!
+//! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside.
 
-use crate::{Error, Floats, Grouping, Scheme, ZeroPoint, pack};
+use crate::{Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::Mat;
 
@@ -29,7 +32,7 @@ impl Quantized {
     /// # Errors
     /// [`Error::InvalidScheme`], [`Error::GroupSize`], [`Error::TooLarge`] for a scheme or shape that does
     /// not work, [`Error::PartLength`] when a part's size is not what shape and scheme ask for,
-    /// [`Error::StoredNonFinite`] for a scale that is NaN or infinite.
+    /// [`Error::StoredNonFinite`] for a scale that is NaN or infinite, [`Error::NotANumber`] for a code that is.
     pub fn from_parts(
         shape: (usize, usize),
         scheme: Scheme,
@@ -38,7 +41,7 @@ impl Quantized {
         zeros: Vec<u8>,
     ) -> Result<Self, Error> {
         scheme.check()?;
-        let grouping = scheme.group.over(shape)?;
+        let grouping = scheme.grouping(shape)?;
         let lengths = part_lengths(shape, &scheme)?;
         for (part, expected, found) in [
             ("codes", lengths.codes, codes.len()),
@@ -55,7 +58,32 @@ impl Quantized {
         if let Some(index) = (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
             return Err(Error::StoredNonFinite { what: "scales", index });
         }
-        Ok(Self { shape, scheme, grouping, codes, scales, zeros })
+        let quantized = Self { shape, scheme, grouping, codes, scales, zeros };
+        quantized.check_codes()?;
+        Ok(quantized)
+    }
+
+    /// Whether every code is a number, where a code can be anything else, and every scale inside a block.
+    fn check_codes(&self) -> Result<(), Error> {
+        if let Layout::Block(block) = self.scheme.layout {
+            let bad = self.codes.chunks_exact(block.bytes()).position(|bytes| !block.is_finite(bytes));
+            return match bad {
+                Some(index) => Err(Error::StoredNonFinite { what: "block scales", index }),
+                None => Ok(()),
+            };
+        }
+        let code = self.scheme.code;
+        if code.is_total() {
+            return Ok(());
+        }
+        let mut codes = vec![0; self.shape.1];
+        for row in 0..self.shape.0 {
+            pack::unpack(self.row_codes(row), code.bits(), &mut codes);
+            if let Some(col) = codes.iter().position(|&c| !code.value(c).is_finite()) {
+                return Err(Error::NotANumber { row, col, code: codes[col] });
+            }
+        }
+        Ok(())
     }
 
     /// The same scales and zero points with other packed codes.
@@ -110,7 +138,7 @@ impl Quantized {
     /// Scale of group `group` of row `row`.
     ///
     /// # Panics
-    /// When there is no such group.
+    /// When there is no such group, and for block layouts, which have their scales inside the codes.
     pub fn scale(&self, row: usize, group: usize) -> f32 {
         self.scales.get(self.grouping.index(row, group))
     }
@@ -121,17 +149,18 @@ impl Quantized {
     /// When there is no such group.
     pub fn zero_point(&self, row: usize, group: usize) -> u8 {
         match self.scheme.zero {
-            ZeroPoint::None => 0,
+            ZeroPoint::None | ZeroPoint::Min => 0,
             ZeroPoint::Integer => {
                 pack::get(&self.zeros, self.scheme.code.bits(), self.grouping.index(row, group))
             }
         }
     }
 
-    /// Every stored bit: codes with their padding, scales, zero points.
+    /// Every stored bit: codes with their padding, scales with their common factor, zero points.
     pub fn stored_bits(&self) -> u64 {
-        let bytes = self.codes.len() + self.scales.len() * self.scales.format().bytes() + self.zeros.len();
-        bytes as u64 * 8
+        let global = if self.scales.global_scale().is_some() { size_of::<f32>() } else { 0 };
+        let scales = self.scales.len() * self.scales.format().bytes();
+        (self.codes.len() + scales + global + self.zeros.len()) as u64 * 8
     }
 
     /// Writes row `row`, decoded, to `out`: `ŵ = s · (value(code) - z)`, each a single f32 rounding.
@@ -178,6 +207,13 @@ impl Quantized {
 
     /// Decodes row `row` into `out` (`in` entries) through `values` and the scratch `codes` (`in` entries).
     pub(crate) fn decode_row(&self, row: usize, values: &[f32; 256], codes: &mut [u8], out: &mut [f32]) {
+        if let Layout::Block(block) = self.scheme.layout {
+            let blocks = self.row_codes(row).chunks_exact(block.bytes());
+            for (bytes, out) in blocks.zip(out.chunks_mut(self.grouping.size)) {
+                block.decode(bytes, out);
+            }
+            return;
+        }
         pack::unpack(self.row_codes(row), self.scheme.code.bits(), codes);
         let size = self.grouping.size;
         for (group, (codes, out)) in codes.chunks(size).zip(out.chunks_mut(size)).enumerate() {
@@ -210,17 +246,22 @@ pub struct PartLengths {
 /// Sizes of the parts of a matrix `shape` stored by `scheme`.
 ///
 /// # Errors
-/// [`Error::GroupSize`] for a group size of 0, [`Error::TooLarge`] when a size overflows.
+/// [`Error::GroupSize`] for a group size of 0 or an `in` that blocks do not divide, [`Error::TooLarge`] when a size
+/// overflows.
 pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLengths, Error> {
     let (rows, cols) = shape;
     let bits = scheme.code.bits();
-    let grouping = scheme.group.over(shape)?;
+    let grouping = scheme.grouping(shape)?;
+    if let Layout::Block(block) = scheme.layout {
+        let codes = grouping.scales.checked_mul(block.bytes()).ok_or(Error::TooLarge { what: "blocks" })?;
+        return Ok(PartLengths { codes, scales: 0, zeros: 0 });
+    }
     let codes = pack::packed_len(cols, bits)
         .and_then(|row| row.checked_mul(rows))
         .ok_or(Error::TooLarge { what: "codes" })?;
     grouping.scales.checked_mul(scheme.scale_format.bytes()).ok_or(Error::TooLarge { what: "scales" })?;
     let zeros = match scheme.zero {
-        ZeroPoint::None => 0,
+        ZeroPoint::None | ZeroPoint::Min => 0,
         ZeroPoint::Integer => {
             pack::packed_len(grouping.scales, bits).ok_or(Error::TooLarge { what: "zero points" })?
         }

@@ -3,14 +3,32 @@
 use proptest::prelude::*;
 use rankbit_kit::strategy::Matrix;
 use rankbit_linalg::faer::MatRef;
-use rankbit_quant::{Code, FloatFormat, Group, Quantized, Rounded, Rounder, Scheme, quantize, scheme};
+use rankbit_quant::{
+    Code, FloatFormat, Group, Quantized, Rounded, Rounder, ScaleRule, Scheme, quantize, scheme,
+};
+use serde_json::Value;
 
 /// A view of a row-major matrix.
 pub(crate) fn view(matrix: &Matrix) -> MatRef<'_, f32> {
     MatRef::from_row_major_slice(&matrix.values, matrix.rows, matrix.cols)
 }
 
-/// Every named scheme, with groups and scale formats of every kind.
+/// The named schemes whose groups and scales may be any.
+pub(crate) fn free() -> Vec<(&'static str, Scheme)> {
+    scheme::NAMED.into_iter().filter(|(_, scheme)| scheme.block_len().is_none()).collect()
+}
+
+/// The named schemes with blocks of their own.
+pub(crate) fn blocks() -> Vec<(&'static str, Scheme)> {
+    scheme::NAMED.into_iter().filter(|(_, scheme)| scheme.block_len().is_some()).collect()
+}
+
+/// Those of [`free`] that clip nothing and hold zero: all but `binary` and `ternary`.
+pub(crate) fn full_range() -> impl Strategy<Value = Scheme> {
+    schemes().prop_filter("least squares clips", |s| s.scale_rule != ScaleRule::LeastSquares)
+}
+
+/// Every scheme of [`free`], with groups and scale formats of every kind.
 pub(crate) fn schemes() -> impl Strategy<Value = Scheme> {
     let group = prop_oneof![
         (1_u32..80).prop_map(Group::Size),
@@ -19,8 +37,8 @@ pub(crate) fn schemes() -> impl Strategy<Value = Scheme> {
         Just(Group::Tensor)
     ];
     let format = prop_oneof![Just(FloatFormat::F32), Just(FloatFormat::F16), Just(FloatFormat::Bf16)];
-    (0..scheme::NAMED.len(), group, format)
-        .prop_map(|(i, group, format)| scheme::NAMED[i].1.with_group(group).with_scale_format(format))
+    (prop::sample::select(free()), group, format)
+        .prop_map(|((_, scheme), group, format)| scheme.with_group(group).with_scale_format(format))
 }
 
 /// Quantizes a matrix that is known to be valid.
@@ -30,12 +48,15 @@ pub(crate) fn nearest(weight: MatRef<'_, f32>, scheme: &Scheme) -> Rounded {
 
 /// Half of the widest gap between neighbouring values of a code, in units of the scale.
 pub(crate) fn half_gap(code: Code) -> f64 {
-    match code {
-        Code::Int { .. } => 0.5,
-        Code::Table(table) => {
-            table.values().windows(2).map(|w| f64::from(w[1]) - f64::from(w[0])).fold(0.0, f64::max) / 2.0
-        }
-    }
+    let mut values = values(code);
+    values.sort_by(f32::total_cmp);
+    values.windows(2).map(|w| f64::from(w[1]) - f64::from(w[0])).fold(0.0, f64::max) / 2.0
+}
+
+/// The numbers of a code, by code.
+pub(crate) fn values(code: Code) -> Vec<f32> {
+    let codes = 0..1_u16 << code.bits();
+    codes.map(|c| code.value(u8::try_from(c).unwrap())).filter(|v| v.is_finite()).collect()
 }
 
 /// Decoded row `row`.
@@ -43,4 +64,21 @@ pub(crate) fn row(quantized: &Quantized, row: usize) -> Vec<f32> {
     let mut out = vec![f32::NAN; quantized.shape().1];
     quantized.row_into(row, &mut out).expect("a row that exists");
     out
+}
+
+/// Bytes of a hexadecimal string.
+pub(crate) fn bytes(value: &Value) -> Vec<u8> {
+    let text = value.as_str().unwrap();
+    (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
+/// f32 values of a hexadecimal string.
+pub(crate) fn floats(value: &Value) -> Vec<f32> {
+    bytes(value).chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
+}
+
+/// FNV-1a of 64 bits, as the scripts write it.
+pub(crate) fn fnv(bytes: impl IntoIterator<Item = u8>) -> String {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    format!("{:016x}", bytes.into_iter().fold(0xCBF2_9CE4_8422_2325, step))
 }

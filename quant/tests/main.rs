@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod common;
+mod floats;
+mod gguf;
 mod matmul;
 mod nearest;
 mod rounders;

@@ -58,7 +58,7 @@ fn case_table() {
     for out in [1, 15, 16, 17, 31] {
         for features in [1, 15, 16, 17, 63, 64, 65, 127] {
             let w = Mat::from_fn(out, features, |i, j| ((i * 13 + j * 7) % 23) as f32 / 11.0 - 1.0);
-            for (_, scheme) in scheme::NAMED {
+            for (_, scheme) in crate::common::free() {
                 let q = nearest(w.as_ref(), &scheme.with_group(Group::Size(24))).quantized;
                 for tokens in [1, 2, 7] {
                     let x = Mat::from_fn(tokens, features, |t, j| ((t * 5 + j * 3) % 17) as f32 / 8.0 - 1.0);

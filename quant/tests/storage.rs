@@ -39,6 +39,22 @@ proptest! {
     }
 }
 
+/// Beyond a tie by less than half of f64's mantissa can tell: up, in one step; on it: to even.
+#[test]
+fn sixteen_bit_rounding_is_one_step() {
+    let tiny = 2.0_f64.powi(-40);
+    for (format, spacing) in [(FloatFormat::F16, 2.0_f64.powi(-10)), (FloatFormat::Bf16, 2.0_f64.powi(-7))] {
+        let round = |x: f64| f64::from(format.round(x));
+        let tie = 1.0 + spacing / 2.0;
+        assert_eq!([tie - tiny, tie, tie + tiny].map(round), [1.0, 1.0, 1.0 + spacing], "{format:?}");
+        assert_eq!([-tie + tiny, -tie, -tie - tiny].map(round), [-1.0, -1.0, -1.0 - spacing], "{format:?}");
+        let tie = tie + spacing;
+        assert_eq!([tie - tiny, tie].map(round), [1.0 + spacing, 1.0 + 2.0 * spacing], "{format:?}");
+        let mut pushed = Floats::with_capacity(format, 1);
+        assert_eq!(pushed.push(tie - tiny), format.round(tie - tiny));
+    }
+}
+
 /// One row of each width, by hand: codes 0, 1, 2 … in order.
 #[test]
 fn code_bytes_by_hand() {

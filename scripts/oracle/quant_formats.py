@@ -1,9 +1,11 @@
 """Kept vectors for the quantizers: codes, scales, zero points and decoded values of NumPy and bitsandbytes.
 
-    pip install numpy==2.4.6 bitsandbytes==0.50.2 torch==2.15.0
+    pip install numpy==2.4.6 scipy==1.17.1 bitsandbytes==0.50.2 torch==2.15.0
     python scripts/oracle/quant_formats.py > tests/vectors/quant-formats.json
 
-Integers: NumPy's own float16 conversion and round-half-even, in float64. NF4: bitsandbytes' CPU quantizer.
+Integers: NumPy's own float16 conversion and round-half-even, in float64. NF4 and FP4: bitsandbytes' CPU quantizer.
+NF2 and NF3: SciPy's normal quantiles with QLoRA's offset, rounded as bitsandbytes does for NF4. Binary and ternary:
+the least squared error over every possible number of entries that are not zero.
 Inputs: Gaussian, heavy-tailed, exact ties, an all-zero group, one outlier, all-positive and all-negative
 groups, subnormals and signed zeros. Rows are whole numbers of groups.
 """
@@ -54,15 +56,43 @@ def integers(x, bits, signed):
     return codes, scale, zero, decoded
 
 
-def nf4(x):
+def bitsandbytes(x, kind):
     import bitsandbytes.functional as F
     import torch
 
-    packed, state = F.quantize_4bit(torch.from_numpy(x.reshape(-1)), blocksize=GROUP, quant_type="nf4")
+    packed, state = F.quantize_4bit(torch.from_numpy(x.reshape(-1)), blocksize=GROUP, quant_type=kind)
     byte = packed.reshape(-1).numpy()
     codes = np.stack([byte >> 4, byte & 15], 1).reshape(-1, GROUP)  # bitsandbytes keeps the first code high
     decoded = F.dequantize_4bit(packed, state).numpy().reshape(-1, GROUP)
     return codes, state.absmax.numpy().astype(np.float64), np.zeros(len(codes)), decoded
+
+
+def normal_float(x, bits):
+    from scipy.stats import norm
+
+    offset = 1 - (1 / 2 ** (bits + 1) + 1 / (2 ** (bits + 1) - 2)) / 2
+    positive = norm.ppf(np.linspace(offset, 0.5, 2 ** (bits - 1) + 1)[:-1])
+    negative = -norm.ppf(np.linspace(offset, 0.5, 2 ** (bits - 1))[:-1])
+    table = np.sort(np.concatenate([positive, [0.0], negative]))
+    table = (table / table.max()).astype(np.float32)
+    middle = ((table[1:].astype(np.float64) + table[:-1]) / 2).astype(np.float32)
+    b = x.reshape(-1, GROUP)
+    scale = np.abs(b).max(1)
+    reciprocal = np.float32(1) / np.where(scale > 0, scale, np.float32(1))
+    codes = np.searchsorted(middle, b * reciprocal[:, None], side="left")
+    return codes, scale.astype(np.float64), np.zeros(len(codes)), table[codes] * scale[:, None]
+
+
+def least_squares(x, ternary):
+    b = x.astype(np.float64).reshape(-1, GROUP)
+    top = np.cumsum(-np.sort(-np.abs(b), 1), 1)
+    count = np.arange(1, GROUP + 1)
+    best = np.argmax(top**2 / count, 1) if ternary else np.full(len(b), GROUP - 1)
+    scale = np.float16(top[np.arange(len(b)), best] / (best + 1)).astype(np.float64)
+    safe = np.where(scale > 0, scale, 1.0)[:, None]
+    q = np.clip(np.round(b / safe), -1, 1) if ternary else np.where(b > 0, 1.0, -1.0)
+    codes = q + 2 if ternary else (q + 1) / 2
+    return codes, scale, np.zeros(len(b)), (q * scale[:, None]).astype(np.float32)
 
 
 def bits_of(values):
@@ -72,8 +102,13 @@ def bits_of(values):
 def main():
     x = inputs()
     out = {"rows": len(x), "cols": COLS, "group": GROUP, "input": bits_of(x), "formats": {}}
-    for name, made in [(f"{'' if s else 'u'}int{b}", integers(x, b, s)) for b in (8, 4, 3, 2) for s in (True, False)] + [
-        ("nf4", nf4(x))
+    for name, made in [(f"{'' if s else 'u'}int{b}", integers(x, b, s)) for b in range(8, 1, -1) for s in (True, False)] + [
+        ("nf4", bitsandbytes(x, "nf4")),
+        ("nf3", normal_float(x, 3)),
+        ("nf2", normal_float(x, 2)),
+        ("bnb-fp4", bitsandbytes(x, "fp4")),
+        ("binary", least_squares(x, False)),
+        ("ternary", least_squares(x, True)),
     ]:
         codes, scale, zero, decoded = made
         out["formats"][name] = {

@@ -91,7 +91,7 @@ impl Checkpoint {
     fn split(&self, name: &str, record: &Record) -> Result<Split, Error> {
         let mut parts = HashMap::new();
         for (part, tensor) in self.parts(name) {
-            let element = match convert::float_format(tensor.dtype) {
+            let element = match convert::part_format(tensor.dtype) {
                 Some(format) => file::PartType::Float(format),
                 None if tensor.dtype == safetensors::Dtype::U8 => file::PartType::U8,
                 None => {

@@ -1,7 +1,7 @@
 //! Element types: little-endian bytes to f32 and back.
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
-use rankbit::quant::FloatFormat;
+use rankbit::quant::{FloatFormat, Floats};
 use safetensors::Dtype;
 
 /// Elements converted at a time through the stack.
@@ -17,9 +17,20 @@ pub(crate) const fn float_format(dtype: Dtype) -> Option<FloatFormat> {
     }
 }
 
+/// The stored format of a dtype that a part of a compressed tensor may have.
+pub(crate) const fn part_format(dtype: Dtype) -> Option<FloatFormat> {
+    match dtype {
+        Dtype::F8_E8M0 => Some(FloatFormat::E8m0),
+        Dtype::F8_E4M3 => Some(FloatFormat::E4m3),
+        _ => float_format(dtype),
+    }
+}
+
 /// The dtype of a stored format.
 pub(crate) const fn dtype(format: FloatFormat) -> Dtype {
     match format {
+        FloatFormat::E8m0 => Dtype::F8_E8M0,
+        FloatFormat::E4m3 => Dtype::F8_E4M3,
         FloatFormat::F32 => Dtype::F32,
         FloatFormat::F16 => Dtype::F16,
         FloatFormat::Bf16 => Dtype::BF16,
@@ -62,6 +73,8 @@ pub(crate) fn to_f32(format: FloatFormat, bytes: &[u8], out: &mut [f32]) {
                 *value = bf16::from_le_bytes(*word).to_f32();
             }
         }
+        FloatFormat::E8m0 => Floats::E8m0(bytes.to_vec()).decode_into(0, out),
+        FloatFormat::E4m3 => Floats::E4m3(bytes.to_vec(), 1.0).decode_into(0, out),
     }
 }
 
@@ -95,6 +108,10 @@ pub(crate) fn extend_bytes(format: FloatFormat, values: &[f32], bytes: &mut Vec<
                 }
                 bytes.extend_from_slice(&rounded.to_le_bytes());
             }
+        }
+        // These saturate.
+        FloatFormat::E8m0 | FloatFormat::E4m3 => {
+            bytes.extend_from_slice(&Floats::encode(values, format).to_bytes());
         }
     }
     Ok(())

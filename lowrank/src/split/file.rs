@@ -3,8 +3,9 @@
 //!
 //! | part | type | shape | contents |
 //! |---|---|---|---|
-//! | `codes` | u8 | `[out, ⌈in·bits/8⌉]` | packed codes, one bit stream per row ([`rankbit_quant::pack`]) |
+//! | `codes` | u8 | `[out, ⌈in·bits/8⌉]` | packed codes, one bit stream per row ([`rankbit_quant::pack`]); for block layouts whole blocks ([`rankbit_quant::Block`]), and no scales apart |
 //! | `scales` | scale format | `[out, groups]`, or `[1, 1]` for a whole-matrix group | |
+//! | `global_scale` | f32 | `[1]` | the common factor of E4M3 scales |
 //! | `zeros` | u8 | `[bytes]` | zero points, one bit stream in the order of the scales |
 //! | `smooth` | f16 or f32 | `[in]` | λ |
 //! | `left` | factor format | `[out, r]` | L |
@@ -57,7 +58,7 @@ pub struct PartView<'a> {
 }
 
 /// Names of all parts that a split can have.
-pub const PART_NAMES: [&str; 6] = ["codes", "scales", "zeros", "smooth", "left", "right"];
+pub const PART_NAMES: [&str; 7] = ["codes", "scales", "global_scale", "zeros", "smooth", "left", "right"];
 
 /// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -128,8 +129,13 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
             shape: vec![rows, row_bytes],
             bytes: base.codes().to_owned(),
         });
-        let (r, c) = base.grouping().scale_shape(rows);
-        parts.push(floats("scales", vec![r, c], base.scales()));
+        if base.scheme().layout.is_planar() {
+            let (r, c) = base.grouping().scale_shape(rows);
+            parts.push(floats("scales", vec![r, c], base.scales()));
+        }
+        if let Some(global) = base.scales().global_scale() {
+            parts.push(floats("global_scale", vec![1], &Floats::F32(vec![global])));
+        }
         if base.scheme().zero == ZeroPoint::Integer {
             let zeros = base.zeros().to_owned();
             parts.push(Part { name: "zeros", element: PartType::U8, shape: vec![zeros.len()], bytes: zeros });
@@ -203,12 +209,18 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
         Some(scheme) => {
             scheme.check()?;
             let lengths = rankbit_quant::part_lengths((rows, cols), scheme)?;
-            let grouping = scheme.group.over((rows, cols))?;
             let codes = part("codes", PartType::U8, &[rows, lengths.codes / rows])?.to_owned();
-            let (r, c) = grouping.scale_shape(rows);
-            let scales = floats("scales", scheme.scale_format, &[r, c])?;
+            let mut scales = Floats::with_capacity(scheme.scale_format, 0);
+            if scheme.layout.is_planar() {
+                let (r, c) = scheme.grouping((rows, cols))?.scale_shape(rows);
+                scales = floats("scales", scheme.scale_format, &[r, c])?;
+            }
+            if scheme.scale_format == FloatFormat::E4m3 {
+                let global = floats("global_scale", FloatFormat::F32, &[1])?;
+                scales = scales.with_global_scale(global.get(0))?;
+            }
             let zeros = match scheme.zero {
-                ZeroPoint::None => Vec::new(),
+                ZeroPoint::None | ZeroPoint::Min => Vec::new(),
                 ZeroPoint::Integer => part("zeros", PartType::U8, &[lengths.zeros])?.to_owned(),
             };
             Some(Quantized::from_parts((rows, cols), *scheme, codes, scales, zeros)?)

@@ -3,9 +3,14 @@
 //! Every code is stored as an unsigned number of [`Code::bits`] bits. Encoding is to the nearest
 //! representable value; the rule for ties is stated at each kind.
 
+pub mod fixed;
 pub mod int;
+pub mod mini_float;
+pub mod normal_float;
 pub mod table;
 
+pub use mini_float::MiniFloat;
+pub use normal_float::normal_float;
 pub use table::Table;
 
 /// A set of representable values, indexed by the stored code.
@@ -19,8 +24,12 @@ pub enum Code {
         /// Whether the values are symmetric about zero (`-Q ..= Q`, `Q = 2^(bits-1) - 1`) or `0 ..= 2^bits - 1`.
         signed: bool,
     },
-    /// A table of values within [-1, 1]; see [`table`].
+    /// A table of values; see [`table`].
     Table(Table),
+    /// Floats of 4 to 8 bits; see [`mini_float`].
+    MiniFloat(MiniFloat),
+    /// Fixed-point numbers of 8 bits, six behind the point, two's complement; see [`fixed`].
+    Fixed,
 }
 
 impl Code {
@@ -29,23 +38,57 @@ impl Code {
         match self {
             Self::Int { bits, .. } => bits as usize,
             Self::Table(table) => table.bits(),
+            Self::MiniFloat(format) => format.bits(),
+            Self::Fixed => 8,
         }
     }
 
-    /// Largest magnitude of a representable value: `Q`, `2^bits - 1`, or 1. Integers of a width that
+    /// Largest magnitude of a representable value: `Q`, `2^bits - 1`, a table's
+    /// largest (mostly 1), or the largest float. Integers of a width that
     /// [`Scheme::check`](crate::Scheme::check) refuses count as the nearest width here and in [`Code::value`].
     pub fn max(self) -> f32 {
         match self {
             Self::Int { bits, signed } => int::max(bits, signed),
-            Self::Table(_) => 1.0,
+            Self::Table(table) => table.max(),
+            Self::MiniFloat(format) => format.max(),
+            Self::Fixed => fixed::MAX,
         }
     }
 
-    /// The value of a stored code, before zero point and scale. Codes past the last one repeat the last.
+    /// The value of a stored code, before zero point and scale. Codes past a table's last one repeat the last;
+    /// codes of floats that are not numbers give NaN or an infinity.
     pub fn value(self, code: u8) -> f32 {
         match self {
             Self::Int { bits, signed } => f32::from(code) - int::offset(bits, signed),
             Self::Table(table) => table.values()[usize::from(code).min(table.values().len() - 1)],
+            Self::MiniFloat(format) => format.value(code),
+            Self::Fixed => fixed::value(code),
+        }
+    }
+
+    /// Whether every code stands for a finite number: all but the 8-bit floats.
+    pub const fn is_total(self) -> bool {
+        !matches!(self, Self::MiniFloat(MiniFloat::E4m3 | MiniFloat::E5m2))
+    }
+
+    /// Bits behind the leading one of the largest values: what the power-of-two rule "even" rounds to.
+    pub(crate) const fn mantissa_bits(self) -> u8 {
+        match self {
+            Self::Int { bits, signed } => bits - 1 - signed as u8,
+            Self::Table(_) => 0,
+            Self::MiniFloat(format) => format.mantissa_bits(),
+            Self::Fixed => 6,
+        }
+    }
+
+    /// Writes the stored codes nearest to `scaled` (entries in units of the scale) to `codes`; `zero` is the
+    /// zero point, 0 for codes without.
+    pub(crate) fn encode(self, scaled: &[f32], zero: u8, codes: &mut [u8]) {
+        match self {
+            Self::Int { bits, signed } => int::encode(scaled, bits, signed, f32::from(zero), codes),
+            Self::Table(table) => table::encode(scaled, table, codes),
+            Self::MiniFloat(format) => mini_float::encode(scaled, format, codes),
+            Self::Fixed => fixed::encode(scaled, codes),
         }
     }
 }

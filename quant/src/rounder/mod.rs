@@ -133,7 +133,7 @@ pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> R
 ///
 /// Codes are chosen against the scales as stored. When the scheme's scale format would lose a scale by its
 /// range (overflow, or an error above 2⁻⁸ through underflow), the whole matrix takes f32 scales and the
-/// result says so. Every rounder works with every scheme; one that chooses scales leaves those alone that are no
+/// result says so. Every rounder works with every planar scheme; one that chooses scales leaves those alone that are no
 /// free numbers (powers of two, scales under a global one). The result does not depend on the number of threads.
 ///
 /// Cost O(out · in) for rounders without a Gram matrix; with one O(in³ + out · in²), some ten times that for
@@ -141,7 +141,8 @@ pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> R
 ///
 /// # Errors
 /// [`Error::InvalidScheme`], [`Error::GroupSize`], [`Error::TooLarge`] for a scheme that does not work on this
-/// shape; [`Error::NonFinite`] naming the first NaN or infinite entry in row order; [`Error::MissingHessian`];
+/// shape; [`Error::NonFinite`] naming the first NaN or infinite entry in row order; [`Error::BlockOverflow`] for
+/// weights too large for the f16 scales of a block layout; [`Error::MissingHessian`];
 /// [`Error::ShapeMismatch`] for a Gram matrix of another width; [`Error::InvalidOption`]; and from
 /// [`Error::Linalg`] a Gram matrix that is not symmetric, not finite or, after damping, not positive definite.
 pub fn quantize_with(
@@ -155,6 +156,9 @@ pub fn quantize_with(
     }
     if let Some(hessian) = context.hessian.filter(|_| rounder.needs_hessian()) {
         grid::check_hessian(weight, hessian)?;
+    }
+    if rounder != Rounder::Nearest && !scheme.layout.is_planar() {
+        return Err(Error::InvalidScheme { reason: "block layouts choose their own scales: take the nearest rounder" });
     }
     if weight.nrows() == 0 || weight.ncols() == 0 {
         return nearest::quantize(weight, scheme);

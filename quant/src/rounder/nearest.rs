@@ -1,17 +1,26 @@
 //! Round to nearest: each entry by itself.
 //!
 //! ```text
-//! absmax:  s = fl(max|w| / max(code))          code = nearest(w / s)
-//! range:   s = fl((hi - lo) / (2^b - 1))       z = clamp(rne(-lo / s), 0, 2^b - 1)
-//!          lo = min(0, min w), hi = max(0, max w)   code = clamp(rne(w / s) + z, 0, 2^b - 1)
+//! s = fl(scale of the group)                       the scheme's rule, see its `ScaleRule`
+//! code = nearest(w / s)                            codes without a zero point
+//! z = clamp(rne(-lo / s), 0, 2^b - 1)              integer zero points, lo = min(0, min w)
+//! code = clamp(rne(w / s) + z, 0, 2^b - 1)
 //! ```
 //! `fl` rounds to the stored scale format; everything after it uses the rounded `s`, so that a stored matrix
-//! holds the codes nearest under the scales it is stored with. A group of zeros has `s = 0` and decodes to zeros.
+//! holds the codes nearest under the scales it is stored with. A group of zeros decodes to zeros.
 //!
 //! **Accuracy**: with f32 scales every entry of an integer format errs by at most `s/2` (plus f32 rounding of
 //! the quotient). A 16-bit scale may come out smaller by 2⁻¹¹ (f16) or 2⁻⁸ (bf16) of itself, and the group's
-//! extreme entry can then err by up to `s/2 + max(code)·s·2⁻¹¹` (or `2⁻⁸`). A table errs by at most half its
-//! widest gap times `s`. Only a group that spans more than the largest f32 is clipped to what f32 can hold.
+//! extreme entry can then err by up to `s/2 + max(code)·s·2⁻¹¹` (or `2⁻⁸`). A table or float errs by at most half
+//! its widest gap times `s`, except where the rule clips: the power of two of the MX standard, and E4M3 scales,
+//! which may come out smaller by 1/17. Only a group that spans more than the largest f32 is clipped to what f32
+//! can hold.
+//!
+//! E4M3 scales (NVFP4): the common factor is `g = max|W| / (448 · max(code))`, a block's scale
+//! `e4m3(max(fl32(absmax / max(code)) / g, 2⁻⁶))`, and codes are taken of `w · ((1/g) / scale)`, each operation in
+//! f32. The floor of 2⁻⁶, E4M3's smallest normal value, and that order are torchao's.
+//!
+//! Block layouts have encoders of their own ([`Block`]).
 //!
 //! Steps: (1) extremes of each group and its exact scale in f64; (2) decide the scale format; (3) round the
 //! scales, then choose zero points and codes. Two passes over the matrix, O(out · in); memory: the result.
@@ -20,33 +29,32 @@
 //! NF4 from QLoRA (arXiv 2305.14314), which multiplies by the reciprocal of the scale in f32, as is done here.
 
 use super::Rounded;
+use crate::scale::{Range, ranges};
 use crate::{
-    Code, Error, FloatFormat, Floats, Quantized, ScaleRule, Scheme, ZeroPoint, code, float, pack, rows,
+    Block, Code, Error, FloatFormat, Floats, Layout, MiniFloat, Quantized, Scheme, ZeroPoint, code, float,
+    pack, rows,
 };
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::MatRef;
-
-/// The exact scale of a group and the low end of its range.
-#[derive(Clone, Copy, Default)]
-struct Range {
-    scale: f64,
-    low: f64,
-}
 
 pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Rounded, Error> {
     scheme.check()?;
     let shape = (weight.nrows(), weight.ncols());
     let lengths = crate::quantized::part_lengths(shape, scheme)?;
-    let ranges = ranges(weight, scheme)?;
+    let grouping = scheme.grouping(shape)?;
+    let ranges = ranges(weight, scheme, &grouping)?;
+    if let Layout::Block(block) = scheme.layout {
+        return encode_blocks(weight, scheme, block, lengths.codes);
+    }
     let keeps_range = ranges.iter().all(|r| in_range(r.scale, scheme.scale_format));
     let widened_from = (!keeps_range).then_some(scheme.scale_format);
     let scheme = if keeps_range { *scheme } else { scheme.with_scale_format(FloatFormat::F32) };
 
-    let mut scales = Floats::with_capacity(scheme.scale_format, ranges.len());
+    let (mut scales, floor) = empty_scales(&scheme, &ranges)?;
     let bits = scheme.code.bits();
     let mut zero_points = Vec::new();
     for range in &ranges {
-        let scale = scales.push(range.scale);
+        let scale = scales.push(range.scale.max(floor));
         if scheme.zero == ZeroPoint::Integer {
             zero_points.push(zero_point(range.low, scale, scheme.code));
         }
@@ -54,7 +62,6 @@ pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Round
     let mut zeros = vec![0; lengths.zeros];
     pack::pack(&zero_points, bits, &mut zeros);
 
-    let grouping = scheme.group.over(shape)?;
     let row_bytes = lengths.codes.checked_div(shape.0).unwrap_or(0);
     let mut packed = vec![0; lengths.codes];
     let (mut buffer, mut scaled, mut codes) = (Vec::new(), vec![0.0; grouping.size], vec![0; shape.1]);
@@ -65,7 +72,8 @@ pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Round
             let index = grouping.index(i, g);
             let zero = zero_points.get(index).copied().unwrap_or(0);
             let scaled = &mut scaled[..values.len()];
-            encode(values, scales.get(index), zero, scheme.code, scaled, codes);
+            divide(values, Divisor::new(&scales, index, scheme.code), scaled);
+            scheme.code.encode(scaled, zero, codes);
         }
         pack::pack(&codes, bits, &mut packed[i * row_bytes..(i + 1) * row_bytes]);
     }
@@ -73,50 +81,39 @@ pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Round
     Ok(Rounded { quantized, widened_from })
 }
 
-/// Step 1: the exact scale of each group.
-fn ranges(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Vec<Range>, Error> {
-    let shape = (weight.nrows(), weight.ncols());
-    let grouping = scheme.group.over(shape)?;
-    let mut extremes = vec![(0.0_f32, 0.0_f32); grouping.scales];
-    let mut buffer = Vec::new();
-    for i in 0..shape.0 {
+/// Block layouts: every block by its own encoder.
+fn encode_blocks(
+    weight: MatRef<'_, f32>,
+    scheme: &Scheme,
+    block: Block,
+    bytes: usize,
+) -> Result<Rounded, Error> {
+    let (rows, cols) = (weight.nrows(), weight.ncols());
+    let mut packed = vec![0; bytes];
+    let (len, mut buffer) = (usize::try_from(block.len()).unwrap_or(usize::MAX), Vec::new());
+    let row_bytes = bytes.checked_div(rows).unwrap_or(0).max(1);
+    for (i, packed) in packed.chunks_exact_mut(row_bytes).enumerate() {
         let row = rows::row(weight, i, &mut buffer);
-        for (g, values) in row.chunks(grouping.size).enumerate() {
-            let (mut low, mut high) = extremes[grouping.index(i, g)];
-            let mut all_finite = true;
-            for &value in values {
-                low = low.min(value);
-                high = high.max(value);
-                all_finite &= value.is_finite();
+        for (b, (values, bytes)) in
+            row.chunks_exact(len).zip(packed.chunks_exact_mut(block.bytes())).enumerate()
+        {
+            if !block.encode(values, bytes) {
+                return Err(Error::BlockOverflow { row: i, col: b * len });
             }
-            if !all_finite {
-                let col = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
-                return Err(Error::NonFinite { row: i, col: g * grouping.size + col });
-            }
-            extremes[grouping.index(i, g)] = (low, high);
         }
     }
-    let steps = f64::from(scheme.code.max());
-    // Decoding multiplies by up to `steps`: no scale may carry that past f32, not even after rounding it.
-    let largest = f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON));
-    Ok(extremes
-        .into_iter()
-        .map(|(low, high)| {
-            let (low, high) = (f64::from(low), f64::from(high));
-            let width = match scheme.scale_rule {
-                ScaleRule::Absmax => high.max(-low),
-                ScaleRule::Range => high - low,
-            };
-            Range { scale: (width / steps).min(largest), low }
-        })
-        .collect())
+    let scales = Floats::with_capacity(scheme.scale_format, 0);
+    let quantized = Quantized::from_parts((rows, cols), *scheme, packed, scales, Vec::new())?;
+    Ok(Rounded { quantized, widened_from: None })
 }
 
-/// Step 2: whether `format` keeps `scale` to 2⁻⁸ of itself. f32 keeps whatever it can.
+/// Step 2: whether `format` keeps `scale` to 2⁻⁸ of itself. f32 and the 8-bit formats keep whatever they can.
 fn in_range(scale: f64, format: FloatFormat) -> bool {
+    if !matches!(format, FloatFormat::F16 | FloatFormat::Bf16) {
+        return true;
+    }
     let near_overflow = scale > f64::from(f32::MAX) / 512.0;
-    format == FloatFormat::F32
-        || !near_overflow && (f64::from(format.round(scale)) - scale).abs() <= scale * (1.0 / 256.0)
+    !near_overflow && (f64::from(format.round(scale)) - scale).abs() <= scale * (1.0 / 256.0)
 }
 
 /// Step 3: the code that zero takes.
@@ -131,19 +128,57 @@ fn zero_point(low: f64, scale: f32, code: Code) -> u8 {
     code::int::round_ties_even(position) as u8
 }
 
-/// Step 3: the codes of one group.
-fn encode(values: &[f32], scale: f32, zero: u8, code: Code, scaled: &mut [f32], codes: &mut [u8]) {
-    if scale == 0.0 {
-        scaled.fill(0.0);
-    } else {
-        let reciprocal = scale.recip();
-        let multiply = matches!(code, Code::Table(_)) && reciprocal.is_finite();
-        for (x, &value) in scaled.iter_mut().zip(values) {
-            *x = if multiply { value * reciprocal } else { value / scale };
+/// Step 3: scales of the scheme's format, none yet, and the smallest that is stored.
+fn empty_scales(scheme: &Scheme, ranges: &[Range]) -> Result<(Floats, f64), Error> {
+    let scales = Floats::with_capacity(scheme.scale_format, ranges.len());
+    if scheme.scale_format != FloatFormat::E4m3 {
+        return Ok((scales, 0.0));
+    }
+    let steps = f64::from(scheme.code.max()) * f64::from(MiniFloat::E4m3.max());
+    let absmax = ranges.iter().fold(0.0, |max: f64, range| max.max(range.absmax));
+    let largest = f64::from(f32::MAX) / steps * (1.0 - 4.0 * f64::from(f32::EPSILON));
+    let global = match float::narrow((absmax / steps).min(largest)) {
+        0.0 => 1.0,
+        global => global.max(f32::MIN_POSITIVE),
+    };
+    let floor = f64::from(global) / 64.0;
+    Ok((scales.with_global_scale(global)?, floor))
+}
+
+/// What the entries of a group are divided by.
+#[derive(Clone, Copy)]
+enum Divisor {
+    /// A scale of zero: all entries are zero.
+    Zero,
+    /// By division.
+    Scale(f32),
+    /// By its reciprocal, as other implementations do.
+    Reciprocal(f32),
+}
+
+impl Divisor {
+    fn new(scales: &Floats, index: usize, code: Code) -> Self {
+        let scale = scales.get(index);
+        let reciprocal = match (scales, code) {
+            (Floats::E4m3(codes, global), _) => global.recip() / MiniFloat::E4m3.value(codes[index]),
+            (_, Code::Table(_)) => scale.recip(),
+            _ => f32::INFINITY,
+        };
+        match () {
+            () if scale == 0.0 => Self::Zero,
+            () if reciprocal.is_finite() => Self::Reciprocal(reciprocal),
+            () => Self::Scale(scale),
         }
     }
-    match code {
-        Code::Int { bits, signed } => code::int::encode(scaled, bits, signed, f32::from(zero), codes),
-        Code::Table(table) => code::table::encode(scaled, table, codes),
+}
+
+/// Step 3: the entries of one group in units of its scale.
+fn divide(values: &[f32], divisor: Divisor, scaled: &mut [f32]) {
+    for (x, &value) in scaled.iter_mut().zip(values) {
+        *x = match divisor {
+            Divisor::Zero => 0.0,
+            Divisor::Scale(scale) => value / scale,
+            Divisor::Reciprocal(reciprocal) => value * reciprocal,
+        };
     }
 }

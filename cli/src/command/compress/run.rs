@@ -6,7 +6,7 @@ use std::time::Instant;
 use rankbit::linalg::faer::MatRef;
 use rankbit::lowrank::split::file::{self, Part};
 use rankbit::lowrank::{Input, fit};
-use rankbit::quant::{Group, part_lengths};
+use rankbit::quant::{Group, Scheme, part_lengths, scheme};
 
 use super::args::{Args, ReportKind, cores};
 use super::merge::{Collected, Merge};
@@ -149,8 +149,8 @@ impl Job {
                 }
                 _ => {}
             }
-            if let Some(scheme) = &self.plan.scheme
-                && let Err(error) = part_lengths(chosen.shape, scheme)
+            if let Some((scheme, _)) = self.plan.scheme_for(chosen.shape)
+                && let Err(error) = part_lengths(chosen.shape, &scheme)
             {
                 return fail(error.to_string());
             }
@@ -233,7 +233,14 @@ impl Job {
             None => None,
         };
         let input = Input { name, moments: moments.as_ref() };
-        let fitted = fit(weight, &self.plan.recipe, &input).map_err(|error| fail(&error))?;
+        let chosen = self.plan.scheme_for((rows, cols));
+        let (scheme, fallback) = chosen.map_or((None, None), |(scheme, warning)| (Some(scheme), warning));
+        let recipe = match scheme {
+            Some(scheme) => self.plan.recipe_of(self.plan.method, scheme),
+            None => self.plan.recipe.clone(),
+        };
+        let format_name = scheme.as_ref().and_then(Scheme::name);
+        let fitted = fit(weight, &recipe, &input).map_err(|error| fail(&error))?;
         let info = &fitted.info;
         for iterate in &info.iterates {
             tracing::debug!(
@@ -253,16 +260,17 @@ impl Job {
         drop(moments);
         let bits_per_weight = fitted.split.bits_per_weight();
         let (header, parts) = file::write(&fitted.split);
-        let recipe = serde_json::to_value(&self.plan.recipe).map_err(|error| fail(&error))?;
+        let recipe = serde_json::to_value(&recipe).map_err(|error| fail(&error))?;
         let group = header.scheme.map(|scheme| GroupName::from(scheme.group));
         let rank = header.low_rank.map(|low_rank| low_rank.rank);
-        let warnings: Vec<String> = info.adjustments.iter().map(ToString::to_string).collect();
+        let adjustments = info.adjustments.iter().map(ToString::to_string);
+        let warnings: Vec<String> = fallback.into_iter().chain(adjustments).collect();
         let report = json::Tensor {
             name: name.to_owned(),
             shape: tensor.shape.clone(),
             method: self.plan.method.name(),
             recipe: recipe.clone(),
-            format: self.plan.format(),
+            format: format_name,
             group: group.clone(),
             rank,
             sparsity: None,
@@ -282,7 +290,7 @@ impl Job {
             split: header,
             recipe,
             method: self.plan.method.name().to_owned(),
-            format: self.plan.format().map(str::to_owned),
+            format: format_name.map(str::to_owned),
             group,
             rank,
             source_dtype: tensor.dtype,
@@ -311,7 +319,10 @@ impl Job {
         for chosen in &self.chosen {
             let tensor = self.tensor(chosen.index)?;
             // A method without a scheme does not look at it.
-            let scheme = self.plan.scheme.unwrap_or(rankbit::quant::scheme::NF4);
+            let (scheme, fallback) = self.plan.scheme_for(chosen.shape).unwrap_or((scheme::NF4, None));
+            if let Some(warning) = fallback {
+                tracing::warn!("tensor '{}': {warning}", tensor.name);
+            }
             let bits = self.plan.bits_per_weight(self.plan.method, &scheme, chosen.shape);
             rows.push(terminal::Outlook {
                 name: tensor.name.clone(),

@@ -1,0 +1,172 @@
+//! The scale of each group: extremes first, then the scheme's rule, in f64.
+//!
+//! ```text
+//! absmax:         s = max|w| / max(code)
+//! range:          s = (hi - lo) / (2^b - 1),   lo = min(0, min w), hi = max(0, max w)
+//! power floor:    s = 2^(⌊log₂ max|w|⌋ - emax),  emax = ⌊log₂ max(code)⌋
+//! power even:     the same after max|w| is rounded to as many bits as max(code) has behind its leading one
+//! power ceil:     s = 2^⌈log₂ (max|w| / max(code))⌉
+//! least squares:  binary   s = mean |w|
+//!                 ternary  s = mean of the k largest |w|, for the k that maximizes (their sum)² / k
+//! ```
+//! Ternary: with k entries away from zero the error is `Σ w² - (Σ_k |w|)² / k` when they are the k largest and
+//! s is their mean, so one pass over the sorted magnitudes finds the optimum; there the k-th magnitude is above
+//! s/2 and the next is not, which makes the nearest codes those of the optimum.
+//!
+//! Powers of two stay within 2⁻¹²⁷ and what keeps the largest code finite. Cost O(out · in), for ternary
+//! O(out · in · log group).
+
+use crate::{Code, Error, Grouping, PowerRule, ScaleRule, Scheme, rows};
+use alloc::{vec, vec::Vec};
+use rankbit_linalg::faer::MatRef;
+
+/// The exact scale of a group, the low end of its range, and its largest magnitude.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Range {
+    pub(crate) scale: f64,
+    pub(crate) low: f64,
+    pub(crate) absmax: f64,
+}
+
+/// The scale of each group of `weight`, in the order of the storage.
+///
+/// # Errors
+/// [`Error::NonFinite`] naming the first NaN or infinite entry in row order.
+pub(crate) fn ranges(
+    weight: MatRef<'_, f32>,
+    scheme: &Scheme,
+    grouping: &Grouping,
+) -> Result<Vec<Range>, Error> {
+    let extremes = extremes(weight, grouping)?;
+    let means = match scheme.scale_rule {
+        ScaleRule::LeastSquares => least_squares(weight, scheme.code, grouping),
+        _ => Vec::new(),
+    };
+    let steps = f64::from(scheme.code.max());
+    // Decoding multiplies by up to `steps`: no scale may carry that past f32, not even after rounding it.
+    let largest = f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON));
+    let range = |(index, (low, high)): (usize, (f32, f32))| {
+        let absmax = high.max(-low);
+        let (low, high) = (f64::from(low), f64::from(high));
+        let scale = match scheme.scale_rule {
+            ScaleRule::Absmax => f64::from(absmax) / steps,
+            ScaleRule::Range => (high - low) / steps,
+            ScaleRule::Power(rule) => power(absmax, scheme.code, rule),
+            ScaleRule::LeastSquares => means.get(index).copied().unwrap_or(0.0),
+            ScaleRule::Block => 0.0,
+        };
+        Range { scale: scale.min(largest), low, absmax: f64::from(absmax) }
+    };
+    Ok(extremes.into_iter().enumerate().map(range).collect())
+}
+
+/// `min(0, min w)` and `max(0, max w)` of each group.
+fn extremes(weight: MatRef<'_, f32>, grouping: &Grouping) -> Result<Vec<(f32, f32)>, Error> {
+    let mut extremes = vec![(0.0_f32, 0.0_f32); grouping.scales];
+    let mut buffer = Vec::new();
+    for i in 0..weight.nrows() {
+        let row = rows::row(weight, i, &mut buffer);
+        for (g, values) in row.chunks(grouping.size).enumerate() {
+            let (mut low, mut high) = extremes[grouping.index(i, g)];
+            let mut all_finite = true;
+            for &value in values {
+                low = low.min(value);
+                high = high.max(value);
+                all_finite &= value.is_finite();
+            }
+            if !all_finite {
+                let col = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
+                return Err(Error::NonFinite { row: i, col: g * grouping.size + col });
+            }
+            extremes[grouping.index(i, g)] = (low, high);
+        }
+    }
+    Ok(extremes)
+}
+
+/// ⌊log₂ x⌋ of a positive finite number from its bits; -127 for f32's zero and subnormals.
+#[expect(clippy::cast_possible_wrap, reason = "the exponent field has 8 bits")]
+const fn exponent(x: f32) -> i32 {
+    (x.to_bits() >> 23) as i32 - 127
+}
+
+/// The power of two of a group; 0 for a group of zeros.
+fn power(absmax: f32, code: Code, rule: PowerRule) -> f64 {
+    if absmax == 0.0 {
+        return 0.0;
+    }
+    let (emax, mantissa) = (exponent(code.max()), u32::from(code.mantissa_bits()));
+    let wanted = match rule {
+        PowerRule::Floor => exponent(absmax) - emax,
+        PowerRule::Even => {
+            // Half of the last kept bit; the carry moves the exponent.
+            let rounded = absmax.to_bits() + (1 << (22 - mantissa));
+            exponent(f32::from_bits(rounded)) - emax
+        }
+        PowerRule::Ceil => {
+            // Both are f32: the quotient of a power of two is exact in f64, any other is not one after rounding.
+            let ratio = f64::from(absmax) / f64::from(code.max());
+            let bits = ratio.to_bits();
+            let floor = i32::from(u16::from_le_bytes(low_half(bits >> 52))) - 1023;
+            floor + i32::from(bits << 12 != 0)
+        }
+    };
+    num_traits::Float::powi(2.0_f64, wanted.clamp(-127, 127 - emax))
+}
+
+/// The lowest 16 bits.
+const fn low_half(bits: u64) -> [u8; 2] {
+    let [a, b, ..] = bits.to_le_bytes();
+    [a, b]
+}
+
+/// The least-squares scale of each group.
+fn least_squares(weight: MatRef<'_, f32>, code: Code, grouping: &Grouping) -> Vec<f64> {
+    let ternary = matches!(code, Code::Int { .. });
+    let mut groups: Vec<Group> = vec![Group::default(); grouping.scales];
+    let mut buffer = Vec::new();
+    for i in 0..weight.nrows() {
+        let row = rows::row(weight, i, &mut buffer);
+        for (g, values) in row.chunks(grouping.size).enumerate() {
+            let group = &mut groups[grouping.index(i, g)];
+            for &value in values {
+                group.sum += f64::from(value.abs());
+            }
+            group.count += values.len() as f64;
+            if ternary {
+                group.magnitudes.extend(values.iter().map(|value| value.abs()));
+            }
+        }
+    }
+    groups
+        .into_iter()
+        .map(|group| match ternary {
+            true => ternary_scale(group.magnitudes),
+            false if group.count > 0.0 => group.sum / group.count,
+            false => 0.0,
+        })
+        .collect()
+}
+
+/// Sums over one group.
+#[derive(Clone, Default)]
+struct Group {
+    sum: f64,
+    count: f64,
+    magnitudes: Vec<f32>,
+}
+
+/// The mean of the k largest for the best k.
+fn ternary_scale(mut magnitudes: Vec<f32>) -> f64 {
+    magnitudes.sort_unstable_by(|a, b| b.total_cmp(a));
+    let (mut sum, mut count, mut best, mut scale) = (0.0, 0.0, 0.0, 0.0);
+    for magnitude in magnitudes {
+        sum += f64::from(magnitude);
+        count += 1.0;
+        let gain = sum * sum / count;
+        if gain > best {
+            (best, scale) = (gain, sum / count);
+        }
+    }
+    scale
+}

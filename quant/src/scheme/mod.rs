@@ -1,0 +1,189 @@
+//! A scheme: which numbers, who shares a scale, how the scale is chosen and stored.
+
+mod named;
+
+use crate::{Block, Code, Error, FloatFormat, Group, Grouping, Table};
+pub use named::*;
+
+/// How a group's scale follows from its entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum ScaleRule {
+    /// `s = absmax / max(code)`: the largest magnitude becomes the largest code.
+    Absmax,
+    /// `s = (hi - lo) / (2^b - 1)` with `lo = min(0, min w)`, `hi = max(0, max w)`: the range becomes all codes.
+    Range,
+    /// A power of two near `absmax / max(code)`, never below 2⁻¹²⁷.
+    Power(PowerRule),
+    /// The scale of the least squared error: `mean |w|` for the signs of `binary`, the exact optimum over all
+    /// thresholds for the three values of `ternary`.
+    LeastSquares,
+    /// As the encoder of the block layout has it ([`Block`]).
+    Block,
+}
+
+/// Which power of two. `emax` is the exponent of the code's largest value: 2 for E2M1, whose largest is 6.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum PowerRule {
+    /// `2^(⌊log₂ absmax⌋ - emax)`: the rule of the OCP MX standard. The group's extreme may be clipped, for
+    /// E2M1 by up to a quarter.
+    Floor,
+    /// The same after rounding absmax to the code's mantissa width, ties up: clips less often.
+    Even,
+    /// The smallest power of two that clips nothing: `2^⌈log₂(absmax / max(code))⌉`.
+    Ceil,
+}
+
+/// What a stored code is shifted by before scaling.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum ZeroPoint {
+    /// Nothing: `value = s · code value`.
+    None,
+    /// A whole number as wide as a code: `value = s · (code - z)`, `z = rne(-lo / s)`.
+    Integer,
+    /// A minimum beside each scale, stored in the block: `value = s · code + m`. Block layouts only.
+    Min,
+}
+
+/// Where the bits of a matrix lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum Layout {
+    /// Codes, scales and zero points apart from each other.
+    #[default]
+    Planar,
+    /// Codes and scales of neighbours side by side, as GGUF has them.
+    Block(Block),
+}
+
+impl Layout {
+    /// Whether codes and scales lie apart.
+    pub const fn is_planar(&self) -> bool {
+        matches!(self, Self::Planar)
+    }
+}
+
+/// A number format as a plain value. The named ones are constants of this type.
+///
+/// ```text
+/// ŵ = s · (value(code) - z)
+/// ```
+/// where `s` is rounded to [`Scheme::scale_format`] *before* codes and zero point are chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Scheme {
+    /// Which numbers a code stands for.
+    pub code: Code,
+    /// Who shares a scale.
+    pub group: Group,
+    /// How the scale is chosen.
+    pub scale_rule: ScaleRule,
+    /// How the scale is stored.
+    pub scale_format: FloatFormat,
+    /// How codes are shifted.
+    pub zero: ZeroPoint,
+    /// Where the bits lie. A block layout decides all other fields ([`Block::scheme`]).
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Layout::is_planar"))]
+    pub layout: Layout,
+}
+
+impl Scheme {
+    /// The named scheme, or `None` when there is none of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        NAMED.iter().find(|(n, _)| *n == name).map(|&(_, scheme)| scheme)
+    }
+
+    /// The name of this scheme's numbers; `None` for an unnamed mixture. Group and scale format may be any, except
+    /// where they belong to the format ([`Scheme::block_len`]).
+    pub fn name(&self) -> Option<&'static str> {
+        let numbers = |s: &Self| (s.code, s.scale_rule, s.zero, s.layout);
+        let block = |s: &Self| s.block_len().map(|len| (len, s.scale_format));
+        let same = |s: &Self| numbers(s) == numbers(self) && block(s) == block(self);
+        NAMED.iter().find(|(_, s)| same(s)).map(|&(name, _)| name)
+    }
+
+    /// The length of a block, for formats whose blocks are part of the format: block layouts, and groups of a fixed
+    /// size with 8-bit scales. `in` must be a multiple of it. `None` for all others, whose groups may be any and may end short.
+    pub const fn block_len(&self) -> Option<u32> {
+        match (self.layout, self.scale_format, self.group) {
+            (Layout::Block(block), _, _) => Some(block.len()),
+            (Layout::Planar, FloatFormat::E8m0 | FloatFormat::E4m3, Group::Size(len)) => Some(len),
+            _ => None,
+        }
+    }
+
+    /// The groups of a matrix `[out, in]`.
+    ///
+    /// # Errors
+    /// [`Error::GroupSize`] for a size of 0, or when `in` is not a multiple of [`Scheme::block_len`];
+    /// [`Error::TooLarge`] when the number of groups overflows.
+    pub fn grouping(&self, shape: (usize, usize)) -> Result<Grouping, Error> {
+        if let Some(len) = self.block_len() {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            if len == 0 || !shape.1.is_multiple_of(len) {
+                return Err(Error::GroupSize { group_size: len, in_features: shape.1 });
+            }
+        }
+        self.group.over(shape)
+    }
+
+    /// This scheme with other groups.
+    #[must_use]
+    pub const fn with_group(mut self, group: Group) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// This scheme with scales stored in another format.
+    #[must_use]
+    pub const fn with_scale_format(mut self, format: FloatFormat) -> Self {
+        self.scale_format = format;
+        self
+    }
+
+    /// Whether the fields fit together.
+    ///
+    /// # Errors
+    /// [`Error::InvalidScheme`] for integers not of 2 to 8 bits; a scale rule and zero point that do not belong
+    /// to the code (unsigned integers take range and an integer zero point, all others no zero point; least
+    /// squares exists for signs and for signed 2-bit integers); 8-bit scales with another rule than theirs
+    /// (E8M0 a power of two, E4M3 absmax); or a block layout with other fields than [`Block::scheme`].
+    pub fn check(&self) -> Result<(), Error> {
+        if let Layout::Block(block) = self.layout {
+            let reason = "a block layout has its format's own code, group, scales and minima";
+            return if *self == block.scheme() { Ok(()) } else { Err(Error::InvalidScheme { reason }) };
+        }
+        if let Code::Int { bits, .. } = self.code
+            && !(2..=8).contains(&bits)
+        {
+            return Err(Error::InvalidScheme { reason: "integers have 2 to 8 bits" });
+        }
+        let unsigned = matches!(self.code, Code::Int { signed: false, .. });
+        let rule_fits = match self.scale_rule {
+            ScaleRule::Range => unsigned,
+            ScaleRule::Absmax | ScaleRule::Power(_) => !unsigned,
+            ScaleRule::LeastSquares => {
+                matches!(self.code, Code::Table(Table::Sign) | Code::Int { bits: 2, signed: true })
+            }
+            ScaleRule::Block => false,
+        };
+        let zero = if unsigned { ZeroPoint::Integer } else { ZeroPoint::None };
+        if !rule_fits || self.zero != zero {
+            return Err(Error::InvalidScheme {
+                reason: "scale rule and zero point do not belong to the code",
+            });
+        }
+        let format_fits = match self.scale_format {
+            FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16 => true,
+            FloatFormat::E8m0 => matches!(self.scale_rule, ScaleRule::Power(_)),
+            FloatFormat::E4m3 => self.scale_rule == ScaleRule::Absmax,
+        };
+        if format_fits {
+            Ok(())
+        } else {
+            Err(Error::InvalidScheme { reason: "8-bit scales do not belong to the scale rule" })
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The named schemes.
+
+use super::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
+use crate::{Block, Code, FloatFormat, Group, MiniFloat, Table};
+
+/// Codes without a zero point in groups of 64, scaled by absmax.
+const fn scaled(code: Code, scale_format: FloatFormat) -> Scheme {
+    Scheme {
+        code,
+        group: Group::Size(64),
+        scale_rule: ScaleRule::Absmax,
+        scale_format,
+        zero: ZeroPoint::None,
+        layout: Layout::Planar,
+    }
+}
+
+const fn symmetric(bits: u8) -> Scheme {
+    scaled(Code::Int { bits, signed: true }, FloatFormat::F16)
+}
+
+const fn asymmetric(bits: u8) -> Scheme {
+    Scheme {
+        code: Code::Int { bits, signed: false },
+        group: Group::Size(64),
+        scale_rule: ScaleRule::Range,
+        scale_format: FloatFormat::F16,
+        zero: ZeroPoint::Integer,
+        layout: Layout::Planar,
+    }
+}
+
+const fn table(table: Table) -> Scheme {
+    scaled(Code::Table(table), FloatFormat::F32)
+}
+
+const fn fp8(format: MiniFloat) -> Scheme {
+    Scheme { group: Group::Row, ..scaled(Code::MiniFloat(format), FloatFormat::F32) }
+}
+
+/// Blocks of 32 with a power of two each.
+const fn microscaling(code: Code) -> Scheme {
+    Scheme {
+        group: Group::Size(32),
+        scale_rule: ScaleRule::Power(PowerRule::Floor),
+        ..scaled(code, FloatFormat::E8m0)
+    }
+}
+
+/// Symmetric 8-bit integers, groups of 64, f16 scales.
+pub const INT8: Scheme = symmetric(8);
+/// Symmetric 7-bit integers, groups of 64, f16 scales.
+pub const INT7: Scheme = symmetric(7);
+/// Symmetric 6-bit integers, groups of 64, f16 scales.
+pub const INT6: Scheme = symmetric(6);
+/// Symmetric 5-bit integers, groups of 64, f16 scales.
+pub const INT5: Scheme = symmetric(5);
+/// Symmetric 4-bit integers, groups of 64, f16 scales.
+pub const INT4: Scheme = symmetric(4);
+/// Symmetric 3-bit integers, groups of 64, f16 scales.
+pub const INT3: Scheme = symmetric(3);
+/// Symmetric 2-bit integers (-1, 0, 1), groups of 64, f16 scales.
+pub const INT2: Scheme = symmetric(2);
+/// 8-bit integers with integer zero point, groups of 64, f16 scales.
+pub const UINT8: Scheme = asymmetric(8);
+/// 7-bit integers with integer zero point, groups of 64, f16 scales.
+pub const UINT7: Scheme = asymmetric(7);
+/// 6-bit integers with integer zero point, groups of 64, f16 scales.
+pub const UINT6: Scheme = asymmetric(6);
+/// 5-bit integers with integer zero point, groups of 64, f16 scales.
+pub const UINT5: Scheme = asymmetric(5);
+/// 4-bit integers with integer zero point, groups of 64, f16 scales.
+pub const UINT4: Scheme = asymmetric(4);
+/// 3-bit integers with integer zero point, groups of 64, f16 scales.
+pub const UINT3: Scheme = asymmetric(3);
+/// 2-bit integers with integer zero point, groups of 64, f16 scales.
+pub const UINT2: Scheme = asymmetric(2);
+/// NF4, groups of 64, f32 scales.
+pub const NF4: Scheme = table(Table::Nf4);
+/// NF3, groups of 64, f32 scales.
+pub const NF3: Scheme = table(Table::Nf3);
+/// NF2, groups of 64, f32 scales.
+pub const NF2: Scheme = table(Table::Nf2);
+/// bitsandbytes' FP4, groups of 64, f32 scales.
+pub const BNB_FP4: Scheme = table(Table::BnbFp4);
+/// Floats E4M3, one f32 scale per row.
+pub const FP8_E4M3: Scheme = fp8(MiniFloat::E4m3);
+/// Floats E5M2, one f32 scale per row.
+pub const FP8_E5M2: Scheme = fp8(MiniFloat::E5m2);
+/// OCP MXFP4: E2M1, blocks of 32, E8M0 scales.
+pub const MXFP4: Scheme = microscaling(Code::MiniFloat(MiniFloat::E2m1));
+/// OCP MXFP6 with E2M3, blocks of 32, E8M0 scales.
+pub const MXFP6_E2M3: Scheme = microscaling(Code::MiniFloat(MiniFloat::E2m3));
+/// OCP MXFP6 with E3M2, blocks of 32, E8M0 scales.
+pub const MXFP6_E3M2: Scheme = microscaling(Code::MiniFloat(MiniFloat::E3m2));
+/// OCP MXFP8 with E4M3, blocks of 32, E8M0 scales.
+pub const MXFP8_E4M3: Scheme = microscaling(Code::MiniFloat(MiniFloat::E4m3));
+/// OCP MXFP8 with E5M2, blocks of 32, E8M0 scales.
+pub const MXFP8_E5M2: Scheme = microscaling(Code::MiniFloat(MiniFloat::E5m2));
+/// OCP MXINT8, blocks of 32, E8M0 scales.
+pub const MXINT8: Scheme = microscaling(Code::Fixed);
+/// NVFP4: E2M1, blocks of 16, E4M3 scales under one f32 scale of the whole matrix.
+pub const NVFP4: Scheme =
+    Scheme { group: Group::Size(16), ..scaled(Code::MiniFloat(MiniFloat::E2m1), FloatFormat::E4m3) };
+/// Signs times `mean |w|`, groups of 64, f16 scales (XNOR-Net, arXiv 1603.05279).
+pub const BINARY: Scheme =
+    Scheme { scale_rule: ScaleRule::LeastSquares, ..scaled(Code::Table(Table::Sign), FloatFormat::F16) };
+/// -1, 0, 1 times the scale of least squared error, groups of 64, f16 scales: the problem of Ternary Weight
+/// Networks (arXiv 1605.04711), solved exactly instead of by their threshold `0.7 · mean |w|`.
+pub const TERNARY: Scheme = Scheme { scale_rule: ScaleRule::LeastSquares, ..INT2 };
+
+/// GGUF's Q4_0, see [`Block`].
+pub const Q4_0: Scheme = Block::Q4_0.scheme();
+/// GGUF's Q4_1, see [`Block`].
+pub const Q4_1: Scheme = Block::Q4_1.scheme();
+/// GGUF's Q5_0, see [`Block`].
+pub const Q5_0: Scheme = Block::Q5_0.scheme();
+/// GGUF's Q5_1, see [`Block`].
+pub const Q5_1: Scheme = Block::Q5_1.scheme();
+/// GGUF's Q8_0, see [`Block`].
+pub const Q8_0: Scheme = Block::Q8_0.scheme();
+/// GGUF's Q2_K, see [`Block`].
+pub const Q2_K: Scheme = Block::Q2K.scheme();
+/// GGUF's Q3_K, see [`Block`].
+pub const Q3_K: Scheme = Block::Q3K.scheme();
+/// GGUF's Q4_K, see [`Block`].
+pub const Q4_K: Scheme = Block::Q4K.scheme();
+/// GGUF's Q5_K, see [`Block`].
+pub const Q5_K: Scheme = Block::Q5K.scheme();
+/// GGUF's Q6_K, see [`Block`].
+pub const Q6_K: Scheme = Block::Q6K.scheme();
+/// GGUF's IQ4_NL, see [`Block`].
+pub const IQ4_NL: Scheme = Block::Iq4Nl.scheme();
+
+/// Every named scheme with its default group size and scale format, by the name used in files, flags and code.
+pub const NAMED: [(&str, Scheme); 40] = [
+    ("int8", INT8),
+    ("int7", INT7),
+    ("int6", INT6),
+    ("int5", INT5),
+    ("int4", INT4),
+    ("int3", INT3),
+    ("int2", INT2),
+    ("uint8", UINT8),
+    ("uint7", UINT7),
+    ("uint6", UINT6),
+    ("uint5", UINT5),
+    ("uint4", UINT4),
+    ("uint3", UINT3),
+    ("uint2", UINT2),
+    ("nf4", NF4),
+    ("nf3", NF3),
+    ("nf2", NF2),
+    ("bnb-fp4", BNB_FP4),
+    ("fp8-e4m3", FP8_E4M3),
+    ("fp8-e5m2", FP8_E5M2),
+    ("mxfp4", MXFP4),
+    ("mxfp6-e2m3", MXFP6_E2M3),
+    ("mxfp6-e3m2", MXFP6_E3M2),
+    ("mxfp8-e4m3", MXFP8_E4M3),
+    ("mxfp8-e5m2", MXFP8_E5M2),
+    ("mxint8", MXINT8),
+    ("nvfp4", NVFP4),
+    ("q4_0", Q4_0),
+    ("q4_1", Q4_1),
+    ("q5_0", Q5_0),
+    ("q5_1", Q5_1),
+    ("q8_0", Q8_0),
+    ("q2_k", Q2_K),
+    ("q3_k", Q3_K),
+    ("q4_k", Q4_K),
+    ("q5_k", Q5_K),
+    ("q6_k", Q6_K),
+    ("iq4_nl", IQ4_NL),
+    ("binary", BINARY),
+    ("ternary", TERNARY),
+];
