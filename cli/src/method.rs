@@ -1,6 +1,6 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
-use rankbit::lowrank::{Recipe, Step, preset};
+use rankbit::lowrank::{Recipe, Space, Step, preset};
 use rankbit::quant::{FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
@@ -282,12 +282,14 @@ impl Plan {
         Ok(bytes * 8.0 / (out as f64 * inputs as f64))
     }
 
-    /// The rounder that cannot do without a Gram matrix, by name.
+    /// The rounder or method that cannot do without a Gram matrix, by name; smoothing is not counted.
     pub(crate) fn needs_gram(&self) -> Option<&'static str> {
-        self.recipe.round.iter().find_map(|step| match step {
+        let rounder = self.recipe.round.iter().find_map(|step| match step {
             Step::Quantize { rounder, .. } if rounder.needs_hessian() => Some(rounder.name()),
             _ => None,
-        })
+        });
+        let measured = self.smooth.is_none() && self.recipe.metric.accept == Space::Moments;
+        rounder.or(measured.then(|| self.method.name()))
     }
 
     /// The format's name.
@@ -410,7 +412,9 @@ mod tests {
         let plan = Plan::new(Method::Cd, &Request::default()).expect("a plan");
         assert_eq!((plan.needs_gram(), plan.rank), (Some("cd"), None));
         let request = Request { rounder: Some(RounderName::Nearest), ..Request::default() };
-        assert_eq!(Plan::new(Method::Gptq, &request).expect("a plan").needs_gram(), None);
+        assert_eq!(Plan::new(Method::Rtn, &request).expect("a plan").needs_gram(), None);
+        // Its iterates are compared under the calibration's metric, whatever rounds them.
+        assert_eq!(Plan::new(Method::Gptq, &request).expect("a plan").needs_gram(), Some("gptq"));
     }
 
     #[test]

@@ -208,8 +208,9 @@ fn rounders_that_need_calibration_say_so() {
     fail(&compress(&input, &output, &["--method", "cd", "--act-order"]), 2, &["--act-order"]);
     fail(&compress(&input, &output, &["--method", "lowrank", "--rounder", "cd"]), 2, &["--rounder"]);
     assert_eq!(folder.names(), ["acts", "in"]);
-    // The method's own rounder replaced: nothing is needed any more.
-    succeed(&compress(&input, &output, &["--method", "gptq", "--rounder", "mse", "--format", "uint4"]));
+    // These use calibration at most.
+    succeed(&compress(&input, &output, &["--rounder", "mse", "--format", "uint4"]));
+    succeed(&compress(&input, &output, &["--method", "hqq", "--format", "uint4"]));
 }
 
 #[test]

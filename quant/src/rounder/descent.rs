@@ -5,15 +5,14 @@
 //! ```
 //! 1. Scales and zero points by the search for the least squared error, weighted by diag H.
 //! 2. GPTQ in act-order on these grids.
-//! 3. In turn, `sweeps` times:
-//!    a. coordinate descent: each column to the codes nearest to `ŵ_j + ((W − Ŵ)·H)_j / H_jj`;
-//!    b. all scales of a row at once: with `c_a` the row's code values less zero points in group a and 0 elsewhere,
-//!       `ŵ = Σ_a s_a·c_a` and the best scales solve `A·s = b`, `A_ab = c_a·H·c_bᵀ`, `b_a = w·H·c_aᵀ` (with a ridge of
-//!       10⁻⁴). A scale outside half to twice its old value keeps the old; all are rounded as stored; a row whose
-//!       error would not fall keeps its scales.
+//! 3. Coordinate descent: each column to the codes nearest to `ŵ_j + ((W − Ŵ)·H)_j / H_jj`.
+//! 4. All scales of a row at once: with `c_a` the row's code values less zero points in group a and 0 elsewhere,
+//!    `ŵ = Σ_a s_a·c_a` and the best scales solve `A·s = b`, `A_ab = c_a·H·c_bᵀ`, `b_a = w·H·c_aᵀ` (with a ridge of
+//!    10⁻⁴). A scale outside half to twice its old value keeps the old; all are rounded as stored; a row whose
+//!    error would not fall keeps its scales. Steps 3 and 4 are repeated `sweeps` times.
 //!
-//! **Monotone**: steps 3a and 3b never raise a row's error, so the result is at least as good as GPTQ on the searched
-//! grids. Formats whose scales are not free numbers go without 1 and 3b.
+//! **Monotone**: steps 3 and 4 never raise a row's error, so the result is at least as good as GPTQ on the searched
+//! grids. Formats whose scales are not free numbers go without 1 and 4.
 //!
 //! Cost: the factor of H, O(in³), and per sweep about 5·out·in² multiply-adds, nearly all in matrix products.
 //! Memory beside the result: 4·in² f64, and for each thread some 6 panels of 128 rows in f64.
@@ -73,7 +72,7 @@ pub(super) fn quantize(
     Ok(Rounded { quantized, widened_from })
 }
 
-/// Step 3b on a panel.
+/// Step 4 on a panel.
 struct ScaleFit<'a> {
     form: MatRef<'a, f64>,
     scheme: &'a Scheme,

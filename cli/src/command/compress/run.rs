@@ -131,9 +131,8 @@ impl Job {
         {
             return Err(Error::input(self.reader.path(), "group 0: a group has at least one entry"));
         }
-        if let (Some(rounder), None) = (self.plan.needs_gram(), &self.calibration) {
-            let reason =
-                format!("the {rounder} rounder needs the Gram matrices of the layers' inputs: give --calib");
+        if let (Some(what), None) = (self.plan.needs_gram(), &self.calibration) {
+            let reason = format!("{what} needs the Gram matrices of the layers' inputs: give --calib");
             return Err(Error::input(self.reader.path(), reason));
         }
         let smooth = self.plan.smooth.is_some();
