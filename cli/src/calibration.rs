@@ -245,8 +245,13 @@ impl Calibration {
     /// The token count.
     fn tokens(&self, tensor: &Tensor) -> Result<u64, Error> {
         let bytes = self.reader.bytes(tensor)?;
-        let tokens = bytes.first_chunk().map_or(-1, |bytes| i64::from_le_bytes(*bytes));
-        u64::try_from(tokens).map_err(|_| self.reader.tensor_error(&tensor.name, "is negative"))
+        let tokens = bytes.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes));
+        match u64::try_from(tokens) {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err(self
+                .reader
+                .tensor_error(&tensor.name, format!("{tokens} tokens: moments need at least one"))),
+        }
     }
 
     /// Hands over each value of a tensor of f64, f32, f16 or bf16.

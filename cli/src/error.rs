@@ -1,7 +1,21 @@
 //! What ends a run early, and the exit code that tells why.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
+
+/// `text` on one line and harmless to a terminal: names of tensors come from files, and a line break or an escape
+/// sequence in one must not pass for a message of this program.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    Cow::Owned(escaped)
+}
 
 /// Why a command stopped. The first line of its `Display` is the one clear line on stderr.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +58,8 @@ impl Error {
 
     /// Bad input in `path`.
     pub(crate) fn input(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Input { path: path.display().to_string(), reason: reason.into() }
+        let (path, reason) = (path.display().to_string(), reason.into());
+        Self::Input { path: printable(&path).into_owned(), reason: printable(&reason).into_owned() }
     }
 
     /// Bad input in one tensor of `path`.

@@ -11,6 +11,7 @@ mod progress;
 mod report;
 mod select;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser};
@@ -47,8 +48,11 @@ fn main() -> ExitCode {
     // What drivers and libraries log is no message to a user: shown only when everything is asked for.
     let others = if cli.verbose > 1 { LevelFilter::DEBUG } else { LevelFilter::OFF };
     let filter = Targets::new().with_target("rankbit", level).with_default(others);
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time();
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     // Results must not depend on the number of threads: tensors run in parallel, the algebra inside does not.
     faer::set_global_parallelism(faer::Par::Seq);

@@ -85,9 +85,9 @@ pub(crate) fn run_in_order<R: Send>(
     let gate = Gate { state: Mutex::new(State { next: 0, used: 0, stop: false }), changed: Condvar::new() };
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
-        for _ in 0..threads.clamp(1, jobs.len().max(1)) {
+        for started in 0..threads.clamp(1, jobs.len().max(1)) {
             let (sender, gate, work, held) = (sender.clone(), &gate, &work, &held);
-            scope.spawn(move || {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, move || {
                 while let Some(index) = gate.admit(jobs, budget) {
                     let reserved = jobs.get(index).copied().unwrap_or(0);
                     let result = catch_unwind(AssertUnwindSafe(|| work(index)))
@@ -99,6 +99,15 @@ pub(crate) fn run_in_order<R: Send>(
                     }
                 }
             });
+            match thread {
+                Ok(_) => {}
+                // Fewer threads do the same work.
+                Err(_) if started > 0 => break,
+                Err(error) => {
+                    let reason = error.to_string();
+                    return Err(Error::Machine { what: "starting a thread".to_owned(), reason });
+                }
+            }
         }
         drop(sender);
         let mut waiting = BTreeMap::new();

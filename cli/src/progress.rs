@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::error::printable;
+
 /// A bar over the bytes of a run.
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -25,7 +27,7 @@ impl Progress {
 
     /// Work on `name` begins.
     pub(crate) fn start(&self, name: &str) {
-        self.bar.set_message(name.to_owned());
+        self.bar.set_message(printable(name).into_owned());
     }
 
     /// `bytes` more are done.

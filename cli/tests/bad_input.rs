@@ -291,6 +291,10 @@ fn compressed_files_that_were_tampered_with() {
         &["tensor 'layer.weight'", "scales[0]"],
     );
     refuse(
+        &|file| *file = std::mem::take(file).f32("layer.weight.rankbit.left", &[64, 1], &[0.0; 64]),
+        &["tensor 'layer.weight'", "'left' is stored but not described"],
+    );
+    refuse(
         &|file| *file = std::mem::take(file).f32("layer.weight", &[1], &[1.0]),
         &["tensor 'layer.weight'", "both"],
     );
@@ -305,4 +309,31 @@ fn compressed_files_that_were_tampered_with() {
 fn a_part_that_would_take_the_name_of_another_tensor() {
     let file = good().f32("layer.weight.rankbit.codes", &[1], &[1.0]).bytes();
     refuse(&file, &[], 3, &["tensor 'layer.weight'", "layer.weight.rankbit.codes"]);
+}
+
+#[test]
+fn a_name_from_a_file_stays_on_the_first_line() {
+    let mut values = noise(64 * 64, 3, 0.1);
+    values[5] = f32::NAN;
+    let file = Checkpoint::default().f32("a\nrankbit: all is well\u{1b}[2J", &[64, 64], &values);
+    refuse(&file.bytes(), &[], 3, &["a\\nrankbit: all is well\\u{1b}[2J", "[0, 5] is NaN"]);
+}
+
+#[test]
+fn an_error_comes_before_the_warnings_of_earlier_tensors() {
+    let mut values = noise(64 * 64, 3, 0.1);
+    let tiny: Vec<f32> = values.iter().map(|value| value * 1e-30).collect();
+    values[5] = f32::NAN;
+    let file = Checkpoint::default().f32("a", &[64, 64], &tiny).f32("b", &[64, 64], &values);
+    refuse(&file.bytes(), &["--format", "int4"], 3, &["tensor 'b'", "[0, 5] is NaN"]);
+}
+
+#[test]
+fn more_threads_than_cores_start_no_more_threads() {
+    let folder = Folder::new();
+    let (input, output) = (folder.path("in"), folder.path("out"));
+    good().write(&input);
+    let begin = std::time::Instant::now();
+    crate::support::succeed(&compress(&input, &output, &["--threads", "65535"]));
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
 }

@@ -147,6 +147,7 @@ fn bad_calibration_is_refused_before_anything_is_written() {
         (without("query.gram"), &["query.gram", "missing"]),
         (good().metadata("alias", r#"{"key":"nobody"}"#), &["tensor 'key'", "nobody"]),
         (good().metadata("alias", "{}"), &["tensor 'key'", "no calibration"]),
+        (good().raw("query.tokens", "I64", &[1], vec![0; 8]), &["tensor 'query.tokens'", "0 tokens"]),
         (good().metadata("alias", "[1]"), &["alias"]),
         (Checkpoint::default(), &["tensor 'query'", "no calibration"]),
         (

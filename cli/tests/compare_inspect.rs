@@ -1,6 +1,6 @@
 //! `compare` and `inspect`.
 
-use crate::support::{Checkpoint, Folder, compress, fail, noise, read_json, run, succeed};
+use crate::support::{Checkpoint, Folder, command, compress, fail, noise, read_json, run, succeed};
 use serde_json::Value;
 
 fn network() -> Checkpoint {
@@ -125,4 +125,20 @@ fn a_closed_pipe_is_no_error() {
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn tensors_without_elements_take_no_time_whatever_their_sides() {
+    let folder = Folder::new();
+    let (file, output, dense) = (folder.path("file"), folder.path("out"), folder.path("dense"));
+    let side = 1 << (usize::BITS - 1);
+    Checkpoint::default().f32("a", &[side, 0], &[]).f32("b", &[0, side, side], &[]).write(&file);
+    succeed(&compress(&file, &output, &["--rest", "f16"]));
+    succeed(&run(&["compare".as_ref(), file.as_os_str(), output.as_os_str()]));
+    let args = ["decompress".as_ref(), output.as_os_str(), "-o".as_ref(), dense.as_os_str()];
+    succeed(&command(&args).args(["--dtype", "source"]).output().expect("the program starts"));
+    let (dense, file) = (Checkpoint::read(&dense), Checkpoint::read(&file));
+    for name in ["a", "b"] {
+        assert_eq!(dense.find(name), file.find(name));
+    }
 }

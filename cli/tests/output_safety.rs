@@ -127,4 +127,12 @@ fn permissions_and_links_are_those_of_other_programs() {
         Checkpoint::read(&output).metadata["rankbit"].contains("int8"),
         "the file behind the link is replaced"
     );
+    std::fs::remove_file(&output).expect("removed");
+    fail(&compress(&input, &link, &["--report", "r.json", "--report", "./r.json"]), 2, &["twice"]);
+    succeed(&compress(&input, &link, &[]));
+    assert!(std::fs::symlink_metadata(&link).expect("the link").is_symlink());
+    assert!(output.is_file(), "a link to a file that is not there yet");
+    let circle = folder.path("circle");
+    std::os::unix::fs::symlink("circle", &circle).expect("a link to itself");
+    fail(&compress(&input, &circle, &[]), 4, &["circle"]);
 }

@@ -125,3 +125,15 @@ fn quiet_prints_nothing() {
     assert!(plain.stderr.is_empty(), "no progress when stderr is no terminal");
     assert!(succeed(&plain).contains("smaller"));
 }
+
+#[test]
+fn warnings_that_go_to_a_file_hold_no_escape_sequences() {
+    let folder = Folder::new();
+    let (input, output) = (folder.path("in"), folder.path("out"));
+    Checkpoint::default().f32("tiny", &[64, 64], &noise(64 * 64, 5, 1e-30)).write(&input);
+    let run = compress(&input, &output, &["--format", "int4"]);
+    let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
+    succeed(&run);
+    assert!(stderr.contains("WARN tensor 'tiny': scales stored as f32"), "{stderr}");
+    assert!(!stderr.contains('\u{1b}'), "{stderr:?}");
+}

@@ -140,7 +140,7 @@ impl Moments {
         if x.nrows() == 0 {
             return Ok(());
         }
-        let after = before + x.nrows() as u64;
+        let after = before.saturating_add(x.nrows() as u64);
         self.rescale(before as f64 / after as f64);
         let mut start = 0;
         while start < x.nrows() {
@@ -194,13 +194,14 @@ impl Moments {
     fn update_sample(&mut self, x: MatRef<'_, f32>, before: u64) {
         let Some(sample) = &mut self.parts.sample else { return };
         let capacity = self.sample_capacity;
-        for (row, token) in x.row_iter().zip(before..) {
+        for (row, seen) in x.row_iter().zip(0..) {
+            let token = before.saturating_add(seen);
             let slot = if sample.nrows() < capacity {
                 let slot = sample.nrows();
                 sample.resize_with(slot + 1, self.in_features, |_, _| 0.0);
                 slot
             } else {
-                let draw = self.stream.next_below(token + 1);
+                let draw = self.stream.next_below(token.saturating_add(1));
                 usize::try_from(draw).unwrap_or(usize::MAX)
             };
             if slot < capacity {
@@ -231,7 +232,7 @@ impl Moments {
         if let Some((_, name)) = missing.into_iter().find(|(missing, _)| *missing) {
             return Err(Error::MissingMoment { name });
         }
-        let after = before + added;
+        let after = before.saturating_add(added);
         if added == 0 {
             return Ok(());
         }
@@ -398,7 +399,7 @@ fn merge_samples(
             (true, true) => break,
             (false, true) => true,
             (true, false) => false,
-            (false, false) => stream.next_below(our_left + their_left) < our_left,
+            (false, false) => stream.next_below(our_left.saturating_add(their_left)) < our_left,
         };
         let row = if take_ours {
             from_ours.pop().map(|i| ours.row(i))

@@ -237,3 +237,19 @@ fn bad_parts_are_named() {
     let error = from(MomentParts { gram: Some(Mat::from_fn(2, 2, |i, j| i as f64 - j as f64)), ..base() });
     assert_eq!(error, Error::InvalidMetric { what: "Gram matrix not symmetric", row: 1, col: 0 });
 }
+
+/// A file may claim any number of tokens: counts saturate, they never wrap.
+#[test]
+fn token_counts_at_the_end_of_their_range() {
+    let parts = MomentParts {
+        tokens: Some(u64::MAX),
+        mean: Some(vec![1.0, 2.0]),
+        sample: Some(Mat::zeros(1, 2)),
+        ..MomentParts::default()
+    };
+    let mut moments = Moments::from_parts(2, parts).unwrap();
+    moments.update(single(gaussian(3, 2, 1).as_ref()).as_ref()).unwrap();
+    moments.merge(&moments.clone()).unwrap();
+    assert_eq!(moments.tokens(), u64::MAX);
+    assert!(moments.mean().unwrap().iter().all(|mean| mean.is_finite()));
+}

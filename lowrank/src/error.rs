@@ -36,6 +36,14 @@ pub enum Error {
         /// What it needs.
         needed: &'static str,
     },
+    /// The matrix is finite, but a term or the residual leaves the range of f32 (entries near its end).
+    #[error("[{row}, {col}] leaves the range of f32 when the matrix is split: scale the matrix down")]
+    Overflow {
+        /// Row of the first such entry.
+        row: usize,
+        /// Its column.
+        col: usize,
+    },
     /// A stored split lacks a part.
     #[error("part '{part}' is missing")]
     MissingPart {

@@ -1,6 +1,6 @@
 //! Runs a recipe on one matrix: see [`fit`].
 
-use crate::part::{LowRankPart, QuantizedPart, branch_residual};
+use crate::part::{LowRankPart, QuantizedPart, branch_residual, check_range};
 use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
 use alloc::{vec, vec::Vec};
 use core::fmt;
@@ -110,7 +110,8 @@ impl fmt::Display for Adjustment {
 /// # Errors
 /// [`Error::InvalidRecipe`] for a recipe without steps or rounds, or whose transform has no quantizer to serve;
 /// [`Error::ShapeMismatch`] for an empty matrix or calibration of another width; [`Error::MissingCalibration`]
-/// or a missing moment when the recipe needs one; [`Error::RankOutOfRange`]; a NaN or infinite weight, named.
+/// or a missing moment when the recipe needs one; [`Error::RankOutOfRange`]; a NaN or infinite weight, named;
+/// [`Error::Overflow`] where entries near the end of f32's range leave no room for a residual.
 pub fn fit(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<Fit, Error> {
     fit_observed(weight, recipe, input, &mut |_, _| {})
 }
@@ -186,6 +187,11 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
     let quantizes = recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. }));
     if recipe.transform != TransformRule::Identity && !quantizes {
         return Err(Error::InvalidRecipe { reason: "a transform needs a quantizing step" });
+    }
+    if let TransformRule::Smooth { alpha, beta, .. } = recipe.transform
+        && !(alpha.is_finite() && beta.is_finite())
+    {
+        return Err(Error::InvalidRecipe { reason: "smoothing exponents must be finite" });
     }
     for step in &recipe.round {
         match *step {
@@ -317,6 +323,7 @@ impl<'a> State<'a> {
                 *value = w - *value;
             }
         }
+        check_range(&self.work, cols)?;
         let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), cols);
         let plain = Metric::identity().relative_error(residual, self.weight)?;
         let metric = match &self.calibration {

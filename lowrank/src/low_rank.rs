@@ -16,12 +16,15 @@ impl Factor {
     /// A factor of `shape` from its values in row order.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] when the number of values is not the product of the shape.
+    /// [`Error::ShapeMismatch`] when the number of values is not the product of the shape;
+    /// [`rankbit_quant::Error::StoredNonFinite`] for a value that is NaN or infinite.
     pub fn new(shape: (usize, usize), values: Floats) -> Result<Self, Error> {
-        if shape.0.checked_mul(shape.1) == Some(values.len()) {
-            Ok(Self { shape, values })
-        } else {
-            Err(Error::ShapeMismatch { what: "factor", expected: shape, found: (1, values.len()) })
+        if shape.0.checked_mul(shape.1) != Some(values.len()) {
+            return Err(Error::ShapeMismatch { what: "factor", expected: shape, found: (1, values.len()) });
+        }
+        match (0..values.len()).find(|&i| !values.get(i).is_finite()) {
+            Some(index) => Err(rankbit_quant::Error::StoredNonFinite { what: "factor", index }.into()),
+            None => Ok(Self { shape, values }),
         }
     }
 

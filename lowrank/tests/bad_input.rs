@@ -34,6 +34,17 @@ fn non_finite_weights_are_named() {
     }
 }
 
+/// A finite matrix at the end of f32's range is not called non-finite.
+#[test]
+fn entries_without_room_for_a_residual() {
+    let noise = weight(16, 20, 5);
+    let w = Mat::from_fn(16, 20, |i, j| f32::MAX.copysign(noise[(i, j)]));
+    assert_eq!(try_fit(w.as_ref(), &preset::rtn(scheme::INT4)), Ok(()));
+    for recipe in [preset::low_rank(2, F16), preset::lq_lora(scheme::NF4, 2, F16, 3)] {
+        assert!(matches!(try_fit(w.as_ref(), &recipe), Err(Error::Overflow { .. })), "{recipe:?}");
+    }
+}
+
 #[test]
 fn ranks_out_of_range() {
     let w = weight(4, 7, 1);
@@ -54,7 +65,14 @@ fn recipes_that_cannot_run() {
     never.rounds = Rounds { max: 0, ..never.rounds };
     let mut smooth = preset::low_rank(2, F16);
     smooth.transform = TransformRule::Smooth { alpha: 0.5, beta: 0.5, format: F16 };
-    for recipe in [empty, never, smooth] {
+    let nan = preset::svdquant(preset::SvdQuant {
+        scheme: scheme::INT4,
+        rank: 2,
+        factors: F16,
+        smooth: Some(f64::NAN),
+        rounds: 1,
+    });
+    for recipe in [empty, never, smooth, nan] {
         assert!(matches!(try_fit(w.as_ref(), &recipe), Err(Error::InvalidRecipe { .. })), "{recipe:?}");
     }
     let zero = preset::rtn(scheme::INT4.with_group(Group::Size(0)));
@@ -107,6 +125,10 @@ fn one_by_one() {
 fn terms_that_do_not_fit() {
     let factor = |r, c| Factor::new((r, c), Floats::encode(&vec![1.0; r * c], F16)).unwrap();
     assert!(Factor::new((2, 3), Floats::encode(&[1.0; 5], F16)).is_err());
+    for bad in [f32::NAN, 1e6] {
+        let error = Factor::new((1, 2), Floats::encode(&[1.0, bad], F16)).unwrap_err();
+        assert_eq!(error, Error::Quant(rankbit_quant::Error::StoredNonFinite { what: "factor", index: 1 }));
+    }
     assert!(matches!(LowRank::new(factor(4, 2), factor(3, 5)), Err(Error::ShapeMismatch { .. })));
     assert!(matches!(LowRank::new(factor(4, 0), factor(0, 5)), Err(Error::RankOutOfRange { .. })));
     assert!(matches!(LowRank::new(factor(2, 3), factor(3, 5)), Err(Error::RankOutOfRange { .. })));

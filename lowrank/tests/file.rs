@@ -204,3 +204,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_term_that_the_header_leaves_out_is_never_dropped_in_silence() {
+    for recipe in recipes() {
+        let (header, parts) = file::write(&split(&recipe));
+        let mut without = [header; 3];
+        without[0].scheme = None;
+        without[1].low_rank = None;
+        without[2].smooth = None;
+        for changed in without.into_iter().filter(|changed| *changed != header) {
+            assert!(matches!(read(&changed, &parts), Err(Error::InvalidHeader { .. })), "{changed:?}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use super::decompress::rows_and_columns;
 use crate::calibration::{Calibration, Needs};
 use crate::container::CHUNK;
 use crate::container::checkpoint::{Checkpoint, Entry};
-use crate::error::Error;
+use crate::error::{Error, printable};
 use crate::output::{print, print_json};
 use crate::report::json::{ErrorSum, ratio};
 use crate::report::terminal::{optional, shape, table};
@@ -257,7 +257,7 @@ fn text(comparison: &Comparison) -> String {
             None => "bytes differ".to_owned(),
             error => optional(error, 5),
         };
-        let mut row = vec![tensor.name.clone(), shape(&tensor.shape), error];
+        let mut row = vec![printable(&tensor.name).into_owned(), shape(&tensor.shape), error];
         if metric {
             row.push(optional(tensor.metric_error, 5));
         }
@@ -281,11 +281,11 @@ fn text(comparison: &Comparison) -> String {
     }
     for (names, file) in [(&comparison.only_in_a, &comparison.a), (&comparison.only_in_b, &comparison.b)] {
         for name in names {
-            text.push_str(&format!("only in {file}: {name}\n"));
+            text.push_str(&format!("only in {}: {}\n", printable(file), printable(name)));
         }
     }
     for mismatch in &comparison.mismatched {
-        text.push_str(&format!("not comparable: {}: {}\n", mismatch.name, mismatch.reason));
+        text.push_str(&format!("not comparable: {}: {}\n", printable(&mismatch.name), mismatch.reason));
     }
     text.push_str(&format!("{} tensors compared, {} differ\n", total.compared, total.differing));
     text

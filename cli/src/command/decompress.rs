@@ -174,10 +174,12 @@ fn write(checkpoint: &Checkpoint, entry: &Entry, way: Way, file: &mut AtomicFile
     Ok(())
 }
 
-/// Any shape as a matrix: the first side, and all others together.
+/// Any shape as a matrix: the first side, and all others together. Without elements there are no rows, whatever the
+/// other sides claim.
 pub(super) fn rows_and_columns(shape: &[usize]) -> (usize, usize) {
     match shape {
         [] => (1, 1),
+        _ if shape.contains(&0) => (0, 0),
         [rows, others @ ..] => (*rows, others.iter().product()),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::bytes;
 use crate::container::checkpoint::Checkpoint;
 use crate::container::record::{self, GroupName};
-use crate::error::Error;
+use crate::error::{Error, printable};
 use crate::output::{print, print_json};
 use crate::report::terminal::{optional, shape, table};
 
@@ -152,14 +152,14 @@ fn text(listing: &Listing<'_>) -> String {
     }
     let mut rows = table(&headings, 1);
     for tensor in &listing.tensors {
-        let mut row =
-            vec![tensor.name.to_owned(), shape(tensor.shape), tensor.dtype.clone(), bytes(tensor.bytes)];
+        let name = printable(tensor.name).into_owned();
+        let mut row = vec![name, shape(tensor.shape), tensor.dtype.clone(), bytes(tensor.bytes)];
         if compressed {
             let dash = || "–".to_owned();
             row.extend([
-                tensor.method.map_or_else(dash, str::to_owned),
-                tensor.format.map_or_else(dash, str::to_owned),
-                tensor.group.map_or_else(dash, ToString::to_string),
+                tensor.method.map_or_else(dash, |method| printable(method).into_owned()),
+                tensor.format.map_or_else(dash, |format| printable(format).into_owned()),
+                tensor.group.map_or_else(dash, |group| printable(&group.to_string()).into_owned()),
                 tensor.rank.map_or_else(dash, |rank| rank.to_string()),
                 optional(tensor.bits_per_weight, 3),
                 optional(tensor.relative_error, 4),
@@ -169,7 +169,8 @@ fn text(listing: &Listing<'_>) -> String {
     }
     let mut text = format!("{}\n", rows.trim_fmt());
     for tensor in listing.tensors.iter().filter(|tensor| !tensor.warnings.is_empty()) {
-        text.push_str(&format!("{}: {}\n", tensor.name, tensor.warnings.join("; ")));
+        text.push_str(&printable(&format!("{}: {}", tensor.name, tensor.warnings.join("; "))));
+        text.push('\n');
     }
     for (i, tensor) in listing.tensors.iter().enumerate() {
         // Each recipe once: most files have one.
@@ -177,18 +178,20 @@ fn text(listing: &Listing<'_>) -> String {
         if let Some(recipe) = tensor.recipe
             && before.filter_map(|tensor| tensor.recipe).all(|other| other != recipe)
         {
-            text.push_str(&format!("recipe ({}): {recipe}\n", tensor.method.unwrap_or("?")));
+            text.push_str(&format!("recipe ({}): {recipe}\n", printable(tensor.method.unwrap_or("?"))));
         }
     }
     for (key, value) in &listing.metadata {
         let short: String = value.chars().take(200).collect();
         text.push_str(&format!(
-            "metadata {key}: {short}{}\n",
+            "metadata {}: {}{}\n",
+            printable(key),
+            printable(&short),
             if short.len() < value.len() { "…" } else { "" }
         ));
     }
     if let (Some(version), Some(seed)) = (listing.rankbit_version, listing.seed) {
-        text.push_str(&format!("written by rankbit {version}, seed {seed}\n"));
+        text.push_str(&format!("written by rankbit {}, seed {seed}\n", printable(version)));
     }
     let bits = match listing.total.bits_per_weight {
         Some(bits) => format!(", {} of them compressed at {bits:.3} bits", listing.total.compressed_weights),

@@ -9,7 +9,7 @@ pub(crate) mod inspect;
 
 use std::path::{Path, PathBuf};
 
-use crate::container::writer::folder;
+use crate::container::writer::{folder, follow};
 use crate::error::Error;
 
 /// What every subcommand does.
@@ -73,14 +73,12 @@ fn same_file(a: &Path, b: &Path) -> bool {
     resolved(a) == resolved(b)
 }
 
-/// The path with its folder's links resolved, also when the file does not exist yet.
+/// The path with all links resolved, also when the file does not exist yet.
 fn resolved(path: &Path) -> PathBuf {
-    if let Ok(path) = std::fs::canonicalize(path) {
-        return path;
-    }
-    match (std::fs::canonicalize(folder(path)), path.file_name()) {
+    let path = follow(path).unwrap_or_else(|_| path.to_owned());
+    match (std::fs::canonicalize(folder(&path)), path.file_name()) {
         (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
+        _ => path,
     }
 }
 

@@ -22,8 +22,7 @@ pub(crate) struct AtomicFile {
 impl AtomicFile {
     /// Begins a file that will take `path`'s place.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
-        // A link is followed, so that the file behind it is replaced and not the link.
-        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let target = follow(path).map_err(|error| Error::write(path, &error))?;
         let old = std::fs::metadata(&target).ok();
         if old.as_ref().is_some_and(|old| !old.is_file()) {
             return Err(Error::usage(format!("{}: exists and is not a file", path.display())));
@@ -63,6 +62,25 @@ impl AtomicFile {
         sync_folder(folder(&target)).map_err(fail)?;
         Ok(size)
     }
+}
+
+/// Where a file written to `path` belongs: links are followed, also to a file that does not exist yet, so that the
+/// file behind a link is replaced and not the link.
+pub(crate) fn follow(path: &Path) -> io::Result<PathBuf> {
+    /// As many as Linux follows.
+    const LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match std::fs::canonicalize(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+        match std::fs::read_link(&path) {
+            Ok(target) => path = folder(&path).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many links"))
 }
 
 /// The folder that holds `path`.

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyl
 
 use super::json;
 use crate::command::bytes;
-use crate::error::Error;
+use crate::error::{Error, printable};
 use crate::output::print;
 
 /// What a dry run tells of one tensor.
@@ -55,7 +55,7 @@ pub(crate) fn compressed(report: &json::Report) -> Result<(), Error> {
     let mut rows = table(&headings, 1);
     for tensor in &report.tensors {
         let mut row = vec![
-            tensor.name.clone(),
+            printable(&tensor.name).into_owned(),
             shape(&tensor.shape),
             format!("{:.3}", tensor.bits_per_weight),
             format!("{:.4}", tensor.relative_error),
@@ -103,8 +103,12 @@ pub(crate) fn dry_run(rows: &[Outlook], skipped: &[json::Skipped]) -> Result<(),
     for row in rows {
         bits += row.bits_per_weight * row.weights as f64;
         weights += row.weights as f64;
-        let cells =
-            [row.name.clone(), shape(&row.shape), row.dtype.clone(), format!("{:.3}", row.bits_per_weight)];
+        let cells = [
+            printable(&row.name).into_owned(),
+            shape(&row.shape),
+            row.dtype.clone(),
+            format!("{:.3}", row.bits_per_weight),
+        ];
         out.add_row(cells);
     }
     if weights > 0.0 {

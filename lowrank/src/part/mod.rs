@@ -4,4 +4,4 @@ mod low_rank;
 mod quantized;
 
 pub(crate) use low_rank::LowRankPart;
-pub(crate) use quantized::{QuantizedPart, base_residual, branch_residual};
+pub(crate) use quantized::{QuantizedPart, base_residual, branch_residual, check_range};

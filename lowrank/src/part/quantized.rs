@@ -35,6 +35,7 @@ impl QuantizedPart<'_> {
                         }
                     }
                 }
+                check_range(work, cols)?;
                 MatRef::from_row_major_slice(work, weight.nrows(), cols)
             }
         };
@@ -69,14 +70,22 @@ pub(crate) fn base_residual(
             *value -= q;
         }
     }
-    Ok(())
+    check_range(work, cols)
 }
 
 /// `W - Q̃·Tᵀ - L·R` into `work`, row-major: the whole residual of `split`.
 pub(crate) fn branch_residual(weight: MatRef<'_, f32>, split: &Split, work: &mut [f32]) -> Result<(), Error> {
     base_residual(weight, split.base(), split.transform(), work)?;
     subtract_branch(split.low_rank(), work, weight.ncols());
-    Ok(())
+    check_range(work, weight.ncols())
+}
+
+/// Of a finite matrix nothing but the end of f32's range makes an entry of `work` infinite or NaN.
+pub(crate) fn check_range(work: &[f32], cols: usize) -> Result<(), Error> {
+    match work.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(Error::Overflow { row: at / cols.max(1), col: at % cols.max(1) }),
+    }
 }
 
 /// `work -= L·R`.

@@ -165,8 +165,9 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
 /// The split that `header` describes, its parts handed over by `find` (from a part's name).
 ///
 /// # Errors
-/// [`Error::InvalidHeader`] for an empty shape or no term at all, [`Error::MissingPart`],
-/// [`Error::PartMismatch`] for a part of another type or shape, and whatever the storage types refuse
+/// [`Error::InvalidHeader`] for an empty shape, no term at all, smoothing without a quantized term, or a part that
+/// is stored although the header has no use for it (reading on would lose a term); [`Error::MissingPart`];
+/// [`Error::PartMismatch`] for a part of another type or shape; and whatever the storage types refuse
 /// (a size that does not fit, a scale or factor that is not finite).
 pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) -> Result<Split, Error> {
     let [rows, cols] = header.shape;
@@ -175,6 +176,22 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
     }
     if header.scheme.is_none() && header.low_rank.is_none() {
         return Err(Error::InvalidHeader { reason: "neither a scheme nor a low-rank term".to_owned() });
+    }
+    if header.scheme.is_none() && header.smooth.is_some() {
+        return Err(Error::InvalidHeader { reason: "smoothing without a scheme".to_owned() });
+    }
+    for name in PART_NAMES {
+        let described = match name {
+            "codes" | "scales" => header.scheme.is_some(),
+            "zeros" => header.scheme.is_some_and(|scheme| scheme.zero == ZeroPoint::Integer),
+            "smooth" => header.smooth.is_some(),
+            _ => header.low_rank.is_some(),
+        };
+        if !described && find(name).is_some() {
+            return Err(Error::InvalidHeader {
+                reason: format!("part '{name}' is stored but not described"),
+            });
+        }
     }
     let part = |name: &'static str, element: PartType, shape: &[usize]| match find(name) {
         None => Err(Error::MissingPart { part: name }),

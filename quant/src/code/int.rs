@@ -17,15 +17,16 @@ pub(crate) fn round_ties_even(x: f32) -> f32 {
     (x + ROUNDING) - ROUNDING
 }
 
-/// Largest magnitude of a representable value.
+/// Largest magnitude of a representable value. Widths that no scheme has count as the nearest one.
 pub(crate) fn max(bits: u8, signed: bool) -> f32 {
+    let bits = bits.clamp(2, 8);
     let top = if signed { (1_u16 << (bits - 1)) - 1 } else { (1_u16 << bits) - 1 };
     f32::from(top)
 }
 
 /// What a stored code exceeds its value by.
 pub(crate) fn offset(bits: u8, signed: bool) -> f32 {
-    if signed { f32::from(1_u16 << (bits - 1)) } else { 0.0 }
+    if signed { f32::from(1_u16 << (bits.clamp(2, 8) - 1)) } else { 0.0 }
 }
 
 /// Writes the stored codes of `scaled` (entries in units of the scale, before the zero point) to `codes`.
@@ -41,5 +42,20 @@ pub(crate) fn encode(scaled: &[f32], bits: u8, signed: bool, zero: f32, codes: &
     let (low, high, shift) = if signed { (-top, top, offset(bits, true)) } else { (-zero, top - zero, zero) };
     for (code, &x) in codes.iter_mut().zip(scaled) {
         *code = (round_ties_even(x.clamp(low - 1.0, high + 1.0)).clamp(low, high) + shift) as u8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Code;
+
+    #[test]
+    fn widths_that_no_scheme_has_do_not_panic() {
+        for signed in [false, true] {
+            for bits in [0, 1, 9, 17, u8::MAX] {
+                let code = Code::Int { bits, signed };
+                assert!(code.max().is_finite() && code.value(3).is_finite(), "{code:?}");
+            }
+        }
     }
 }

@@ -94,6 +94,11 @@ pub(crate) enum ReportKind {
     Html,
 }
 
+/// Number of cores that this process may use.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Args {
     /// The method with everything decided.
     pub(crate) fn plan(&self) -> Result<Plan, Error> {
@@ -119,7 +124,6 @@ impl Args {
 
     /// Number of threads.
     pub(crate) fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(cores, usize::from)
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Collected {
     pub(super) output: Output,
     pub(super) records: Records,
     pub(super) report: json::Report,
+    /// Told once everything has gone well: the first line of a failed run is its error.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Puts fitted tensors and those left alone into one order, that of the input.
@@ -54,7 +56,7 @@ impl<'a> Merge<'a> {
             rest,
             skipped: job.skipped.iter().map(|skipped| (skipped.index, skipped.reason.as_str())).collect(),
             next: 0,
-            collected: Collected { output: Output::new(spill), records, report },
+            collected: Collected { output: Output::new(spill), records, report, warnings: Vec::new() },
             errors: json::ErrorSum::default(),
             metric_errors: json::ErrorSum::default(),
             stored_bits: 0.0,
@@ -68,7 +70,7 @@ impl<'a> Merge<'a> {
         self.next = index + 1;
         let Fitted { report, record, parts, norm_squared, metric_norm_squared } = fitted;
         for warning in &report.warnings {
-            tracing::warn!("tensor '{}': {warning}", report.name);
+            self.collected.warnings.push(format!("tensor '{}': {warning}", report.name));
         }
         self.errors.add(report.relative_error, norm_squared);
         if let (Some(error), Some(norm)) = (report.metric_error, metric_norm_squared) {
@@ -88,7 +90,7 @@ impl<'a> Merge<'a> {
         for index in self.next..end {
             let Some(reason) = self.skipped.get(&index) else { continue };
             let tensor = self.job.tensor(index)?;
-            let Collected { output, records, report } = &mut self.collected;
+            let Collected { output, records, report, warnings } = &mut self.collected;
             let verdict = match self.rest {
                 RestRule::F16 => rest::judge(&self.job.reader, tensor)?,
                 RestRule::Keep | RestRule::Q8_0 => Verdict::NotConcerned,
@@ -101,7 +103,8 @@ impl<'a> Merge<'a> {
                 }
                 Verdict::OutOfRange => {
                     output.keep(index, tensor);
-                    tracing::warn!("tensor '{}': its range does not fit f16, kept as it is", tensor.name);
+                    warnings
+                        .push(format!("tensor '{}': its range does not fit f16, kept as it is", tensor.name));
                     "; kept as it is: its range does not fit f16"
                 }
                 Verdict::NotConcerned => {

@@ -8,7 +8,7 @@ use rankbit::lowrank::split::file::{self, Part};
 use rankbit::lowrank::{Input, fit};
 use rankbit::quant::{Group, Scheme, part_lengths, scheme};
 
-use super::args::{Args, ReportKind};
+use super::args::{Args, ReportKind, cores};
 use super::merge::{Collected, Merge};
 use super::page;
 use crate::calibration::{Calibration, Needs};
@@ -18,7 +18,7 @@ use crate::container::header::Tensor;
 use crate::container::reader::Reader;
 use crate::container::record::{self, GroupName, Record, part_name};
 use crate::container::writer::{AtomicFile, Spill};
-use crate::error::Error;
+use crate::error::{Error, printable};
 use crate::memory;
 use crate::method::Plan;
 use crate::progress::Progress;
@@ -59,9 +59,9 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         .map(|(kind, path)| Ok((kind, AtomicFile::create(path)?)))
         .collect::<Result<_, Error>>()?;
 
-    // Products of this crate's dependencies and the page's fits keep to the same number of threads. It can be set
-    // once a process, which is what this is.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads()).build_global();
+    // Products of this crate's dependencies and the page's fits keep to the same number of threads, but start no
+    // more than there are cores. It can be set once a process, which is what this is.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads().min(cores())).build_global();
     let mut collected = job.fit_all(args, spill, global.quiet)?;
     let records = serde_json::to_string(&collected.records).map_err(|error| Error::Machine {
         what: "writing the metadata".to_owned(),
@@ -80,6 +80,9 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         };
         file.write(text.as_bytes())?;
         file.commit()?;
+    }
+    for warning in &collected.warnings {
+        tracing::warn!("{}", printable(warning));
     }
     if global.quiet { Ok(()) } else { terminal::compressed(&collected.report) }
 }
