@@ -43,9 +43,9 @@ impl Code {
         }
     }
 
-    /// Largest magnitude of a representable value: `Q`, `2^bits - 1`, a table's
-    /// largest (mostly 1), or the largest float. Integers of a width that
-    /// [`Scheme::check`](crate::Scheme::check) refuses count as the nearest width here and in [`Code::value`].
+    /// Largest magnitude of a representable value: `Q`, `2^bits - 1`, a table's largest (mostly 1), or the largest
+    /// float. Integers of a width that [`Scheme::check`](crate::Scheme::check) refuses count as the nearest width
+    /// here and in [`Code::value`].
     pub fn max(self) -> f32 {
         match self {
             Self::Int { bits, signed } => int::max(bits, signed),
@@ -74,7 +74,7 @@ impl Code {
     /// Bits behind the leading one of the largest values: what the power-of-two rule "even" rounds to.
     pub(crate) const fn mantissa_bits(self) -> u8 {
         match self {
-            Self::Int { bits, signed } => bits - 1 - signed as u8,
+            Self::Int { bits, signed } => bits.saturating_sub(1 + signed as u8),
             Self::Table(_) => 0,
             Self::MiniFloat(format) => format.mantissa_bits(),
             Self::Fixed => 6,
