@@ -158,7 +158,9 @@ pub fn quantize_with(
         grid::check_hessian(weight, hessian)?;
     }
     if rounder != Rounder::Nearest && !scheme.layout.is_planar() {
-        return Err(Error::InvalidScheme { reason: "block layouts choose their own scales: take the nearest rounder" });
+        return Err(Error::InvalidScheme {
+            reason: "block layouts choose their own scales: take the nearest rounder",
+        });
     }
     if weight.nrows() == 0 || weight.ncols() == 0 {
         return nearest::quantize(weight, scheme);
