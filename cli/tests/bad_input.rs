@@ -239,6 +239,10 @@ fn files_that_are_not_there_or_no_files() {
     let input = folder.path("in");
     good().write(&input);
     fail(&compress(&input, &folder.path("."), &[]), 2, &["not a file"]);
+    #[cfg(unix)]
+    for device in ["/dev/null", "/dev/stdout"] {
+        fail(&compress(&input, std::path::Path::new(device), &[]), 2, &[device, "not a file"]);
+    }
     assert_eq!(folder.names(), ["in"]);
 }
 

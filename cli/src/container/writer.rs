@@ -22,11 +22,11 @@ pub(crate) struct AtomicFile {
 impl AtomicFile {
     /// Begins a file that will take `path`'s place.
     pub(crate) fn create(path: &Path) -> Result<Self, Error> {
-        let target = follow(path).map_err(|error| Error::write(path, &error))?;
-        let old = std::fs::metadata(&target).ok();
+        let old = std::fs::metadata(path).ok();
         if old.as_ref().is_some_and(|old| !old.is_file()) {
             return Err(Error::usage(format!("{}: exists and is not a file", path.display())));
         }
+        let target = follow(path).map_err(|error| Error::write(path, &error))?;
         let name = target
             .file_name()
             .ok_or_else(|| Error::usage(format!("{}: not the name of a file", path.display())))?;
