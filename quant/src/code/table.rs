@@ -8,7 +8,7 @@
 //! [`Table::BnbFp4`] is not that of the values.
 //!
 //! Sources: QLoRA, arXiv 2305.14314, appendix E (NF4); NF2 and NF3 are the same construction at fewer bits, see
-//! [`normal_float`](super::normal_float); the 4-bit entries are the f32 values that bitsandbytes ships.
+//! [`normal_float`](mod@super::normal_float); the 4-bit entries are the f32 values that bitsandbytes ships.
 
 /// A named table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -29,10 +29,10 @@ pub enum Table {
     Sign,
 }
 
-/// The 4 values of NF2, with the offset of [`normal_float`](super::normal_float) for 2 bits.
+/// The 4 values of NF2, with the offset of [`normal_float`](mod@super::normal_float) for 2 bits.
 pub const NF2: [f32; 4] = [-1.0, 0.0, 0.435_818_17, 1.0];
 
-/// The 8 values of NF3, with the offset of [`normal_float`](super::normal_float) for 3 bits.
+/// The 8 values of NF3, with the offset of [`normal_float`](mod@super::normal_float) for 3 bits.
 pub const NF3: [f32; 8] =
     [-1.0, -0.535_022_74, -0.246_931_43, 0.0, 0.183_337_48, 0.381_993_95, 0.622_985_7, 1.0];
 
