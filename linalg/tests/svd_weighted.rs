@@ -138,7 +138,8 @@ proptest! {
         let a = gaussian(m, n, seed ^ 3);
         let metric = Metric::gram(mat(&(x.transpose() * &x / tokens as f64))).unwrap();
         let root = metric.root(0.0).unwrap();
-        prop_assert!(root.floored() > 0);
+        // Rounding can lift one pivot above the floor.
+        prop_assert!(root.floored() + 1 >= n - tokens);
         let outputs = oracle(a.as_ref()) * x.transpose();
         let values = oracle_values(mat(&outputs).as_ref());
         for rank in 0..=m.min(n) {

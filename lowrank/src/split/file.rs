@@ -182,9 +182,12 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
     }
     for name in PART_NAMES {
         let described = match name {
-            "codes" | "scales" => header.scheme.is_some(),
+            "codes" => header.scheme.is_some(),
+            "scales" => header.scheme.is_some_and(|scheme| scheme.layout.is_planar()),
+            "global_scale" => header.scheme.is_some_and(|scheme| scheme.scale_format == FloatFormat::E4m3),
             "zeros" => header.scheme.is_some_and(|scheme| scheme.zero == ZeroPoint::Integer),
             "smooth" => header.smooth.is_some(),
+            // The factors.
             _ => header.low_rank.is_some(),
         };
         if !described && find(name).is_some() {
