@@ -11,6 +11,11 @@ use rankbit_quant::{FloatFormat, Group, Rounder, quantize, scheme};
 const F16: FloatFormat = FloatFormat::F16;
 const F32: FloatFormat = FloatFormat::F32;
 
+/// Rounding of a decomposition in f32 and of its product, relative to the matrix: a few units per dimension.
+fn svd_rounding(rows: usize, cols: usize, rank: usize) -> f64 {
+    4.0 * (rows + cols + rank) as f64 * 2.0_f64.powi(-24)
+}
+
 fn absolute(fit: &Fit, weight: &Mat<f32>) -> f64 {
     fit.info.relative_error * norm_squared(weight.as_ref()).sqrt()
 }
@@ -72,7 +77,7 @@ proptest! {
         let rank = rank.min(rows).min(cols);
         let fit = plain(w.as_ref(), &preset::low_rank(rank, F32));
         let (error, best) = (absolute(&fit, &w), tail(&singular_values(w.as_ref()), rank));
-        let rounding = 1e-6 * norm_squared(w.as_ref()).sqrt();
+        let rounding = svd_rounding(rows, cols, rank) * norm_squared(w.as_ref()).sqrt();
         prop_assert!(error >= best - rounding && error <= best * 1.01 + rounding, "{error} for {best}");
     }
 
@@ -85,7 +90,8 @@ proptest! {
         prop_assert_eq!(fit.split.base(), Some(&q));
         let residual = &w - q.dequantize();
         let best = tail(&singular_values(residual.as_ref()), rank);
-        let (error, rounding) = (absolute(&fit, &w), 1e-6 * norm_squared(w.as_ref()).sqrt());
+        let (error, rounding) =
+            (absolute(&fit, &w), svd_rounding(rows, cols, rank) * norm_squared(w.as_ref()).sqrt());
         prop_assert!(error >= best - rounding && error <= best * 1.01 + rounding, "{error} for {best}");
         prop_assert!(error <= norm_squared(residual.as_ref()).sqrt() + rounding);
     }
@@ -126,7 +132,7 @@ proptest! {
             rounds: 1,
         });
         let fit = fit(w.as_ref(), &recipe, &Input { name: "w", moments: Some(&moments) }).unwrap();
-        prop_assert!(fit.info.relative_error < 2e-6, "{}", fit.info.relative_error);
+        prop_assert!(fit.info.relative_error <= 1e-6 + svd_rounding(rows, cols, rows.min(cols)), "{}", fit.info.relative_error);
     }
 }
 
