@@ -199,7 +199,8 @@ impl Quantized {
 
     /// The values of all codes, for [`Quantized::decode_row`].
     pub(crate) fn value_table<'a>(&self, table: &'a mut [f32; 256]) -> &'a [f32; 256] {
-        for (code, value) in (0..=u8::MAX).zip(table.iter_mut()) {
+        // As many as a code can name: this is filled anew for every row that is looked up.
+        for (code, value) in (0..=u8::MAX).zip(table.iter_mut()).take(1 << self.scheme.code.bits()) {
             *value = self.scheme.code.value(code);
         }
         table

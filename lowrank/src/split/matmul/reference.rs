@@ -3,6 +3,7 @@
 use crate::{Error, Split};
 use alloc::vec;
 use rankbit_linalg::faer::{Mat, MatRef};
+use rankbit_quant::FloatFormat;
 
 /// `y[t, o] = Σ_k x[t, k]·q̃[o, k]/λ_k + Σ_i (Σ_k x[t, k]·R[i, k])·L[o, i]`, each sum in f64, rounded once.
 ///
@@ -42,10 +43,5 @@ pub fn apply(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
             }
         }
     }
-    Ok(Mat::from_fn(tokens, out, |t, o| narrow(sums[(t, o)])))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is this function's purpose")]
-const fn narrow(value: f64) -> f32 {
-    value as f32
+    Ok(Mat::from_fn(tokens, out, |t, o| FloatFormat::F32.round(sums[(t, o)])))
 }
