@@ -6,6 +6,7 @@ mod floats;
 mod gguf;
 mod matmul;
 mod nearest;
+mod nested;
 mod rounders;
 mod smooth;
 mod storage;

@@ -9,10 +9,12 @@
 //! | [`Rounder::Gptq`], [`Rounder::Ldlq`] | codes one column after the other, errors fed back | a Gram matrix |
 //! | [`Rounder::CoordinateDescent`] | all of it: searched scales, fed-back codes, then both in turn | a Gram matrix |
 
+mod choose;
 mod descent;
 mod gptq;
 mod grid;
 mod hqq;
+mod joint;
 pub mod nearest;
 mod search;
 mod stochastic;
@@ -119,6 +121,18 @@ pub struct Rounded {
     pub quantized: Quantized,
     /// The scale format asked for, when its range was too small for this matrix and f32 was taken instead.
     pub widened_from: Option<FloatFormat>,
+    /// What damping added to each diagonal entry of the Gram matrix, for rounders that damp it.
+    pub damping: Option<f64>,
+    /// Inputs that never fired in calibration (a zero on the diagonal): their columns are rounded plainly. 0 for
+    /// rounders without a Gram matrix.
+    pub dead_inputs: usize,
+}
+
+impl Rounded {
+    /// Nothing adjusted.
+    const fn new(quantized: Quantized) -> Self {
+        Self { quantized, widened_from: None, damping: None, dead_inputs: 0 }
+    }
 }
 
 /// [`quantize_with`] without a context: for rounders that need no Gram matrix.
@@ -133,8 +147,9 @@ pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> R
 ///
 /// Codes are chosen against the scales as stored. When the scheme's scale format would lose a scale by its
 /// range (overflow, or an error above 2⁻⁸ through underflow), the whole matrix takes f32 scales and the
-/// result says so. Every rounder works with every planar scheme; one that chooses scales leaves those alone that are no
-/// free numbers (powers of two, scales under a global one). The result does not depend on the number of threads.
+/// result says so. Every rounder works with every scheme; one that chooses scales leaves those alone that are no
+/// free numbers (powers of two, scales under a global one, those of block layouts). The result does not depend on the
+/// number of threads.
 ///
 /// Cost O(out · in) for rounders without a Gram matrix; with one O(in³ + out · in²), some ten times that for
 /// [`Rounder::CoordinateDescent`].
@@ -156,11 +171,6 @@ pub fn quantize_with(
     }
     if let Some(hessian) = context.hessian.filter(|_| rounder.needs_hessian()) {
         grid::check_hessian(weight, hessian)?;
-    }
-    if rounder != Rounder::Nearest && !scheme.layout.is_planar() {
-        return Err(Error::InvalidScheme {
-            reason: "block layouts choose their own scales: take the nearest rounder",
-        });
     }
     if weight.nrows() == 0 || weight.ncols() == 0 {
         return nearest::quantize(weight, scheme);
