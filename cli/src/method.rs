@@ -22,7 +22,7 @@ pub(crate) enum Method {
     Gptq,
     /// Codes and scales in turn from GPTQ's start: the least error at equal bits. Needs --calib.
     Cd,
-    /// Grids under a norm that forgives outliers, without calibration (HQQ).
+    /// Grids under a norm that forgives outliers, without calibration (HQQ). Zero points are stored as f16.
     Hqq,
     /// Error feedback with fixed scales, then coordinate descent on the codes (QuIP). Needs --calib.
     Ldlq,
@@ -194,6 +194,9 @@ impl Plan {
         if let Some(scale) = request.scale {
             scheme = scheme.with_scale_format(scale);
         }
+        if method == Method::Hqq && request.rounder.is_none() {
+            scheme = preset::hqq_scheme(scheme);
+        }
         let smooth = (method.smooths() && request.calibrated).then(|| request.smooth.unwrap_or(SMOOTH));
         let plan = Self {
             method,
@@ -265,12 +268,7 @@ impl Plan {
     ) -> Result<f64, rankbit::quant::Error> {
         let mut bytes = 0.0;
         if method.quantizes() {
-            let lengths = part_lengths((out, inputs), scheme)?;
-            bytes += lengths.codes as f64 + lengths.zeros as f64;
-            bytes += lengths.scales as f64 * scheme.scale_format.bytes() as f64;
-            if scheme.scale_format == FloatFormat::E4m3 {
-                bytes += size_of::<f32>() as f64;
-            }
+            bytes += part_lengths((out, inputs), scheme)?.bytes as f64;
         }
         if method.has_low_rank() {
             let rank = self.rank.unwrap_or(RANK);
@@ -335,13 +333,21 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// `--group`: a number, `row` or `tensor`.
+/// `--group`: a number, `row`, `tensor`, or rows and columns as in `128x128`.
 pub(crate) fn parse_group(text: &str) -> Result<Group, String> {
     match text {
-        "row" => Ok(Group::Row),
-        "tensor" => Ok(Group::Tensor),
-        _ => text.parse().map(Group::Size).map_err(|_| "expected a number, 'row' or 'tensor'".to_owned()),
+        "row" => return Ok(Group::Row),
+        "tensor" => return Ok(Group::Tensor),
+        _ => {}
     }
+    let group = match text.split_once('x') {
+        None => text.parse().ok().map(Group::Size),
+        Some((rows, cols)) => match (rows.parse(), cols.parse()) {
+            (Ok(rows), Ok(cols)) => Some(Group::Block { rows, cols }),
+            _ => None,
+        },
+    };
+    group.ok_or_else(|| "expected a number, 'row', 'tensor' or rows and columns as in 128x128".to_owned())
 }
 
 /// `--smooth`: a number from 0 to 1.
@@ -455,6 +461,8 @@ mod tests {
         }
         assert_eq!(parse_group("row"), Ok(Group::Row));
         assert_eq!(parse_group("0"), Ok(Group::Size(0)));
+        assert_eq!(parse_group("128x64"), Ok(Group::Block { rows: 128, cols: 64 }));
+        assert!(["x", "1x", "x1", "1x2x3", "-1x2"].iter().all(|text| parse_group(text).is_err()));
         assert!(parse_group("-1").is_err());
         assert!(parse_smooth("nan").is_err() && parse_smooth("1.5").is_err());
         assert_eq!(parse_smooth("0.25"), Ok(0.25));

@@ -94,7 +94,11 @@ impl ScaleCode {
     }
 
     /// The code of the number nearest to `x`; a tie to the even code (linear) or the lower one.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and clamped to 0 ..= 255")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and clamped to 0 ..= 255"
+    )]
     pub(crate) fn nearest(self, x: f32) -> u8 {
         match self {
             Self::Linear { .. } => crate::code::int::round_ties_even(x.clamp(0.0, self.max())) as u8,

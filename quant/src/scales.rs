@@ -33,7 +33,7 @@ impl Scales {
     /// unless [`Nested::offset`] is none.
     ///
     /// # Errors
-    /// [`Error::PartLength`] for parts that do not fit the shape, [`Error::TooLarge`] where their sizes overflow, and
+    /// [`Error::InvalidScheme`] for a nesting that means nothing; [`Error::PartLength`] for parts that do not fit the shape, [`Error::TooLarge`] where their sizes overflow, and
     /// [`Error::StoredNonFinite`] for a number among them, or a scale they make, that is NaN or infinite.
     pub fn nested(
         nested: Nested,
@@ -42,12 +42,14 @@ impl Scales {
         floats: Floats,
         offset: f32,
     ) -> Result<Self, Error> {
+        nested.check(crate::ScaleRule::Absmax, floats.format())?;
         let too_large = Error::TooLarge { what: "scales" };
         let count = shape.0.checked_mul(shape.1).ok_or(too_large.clone())?;
         let bytes = pack::packed_len(count, nested.code.bits()).ok_or(too_large.clone())?;
         let blocks = nested.blocks(shape).ok_or(too_large)?;
         let lengths = [("scale codes", bytes, packed.len()), ("scales", blocks, floats.len())];
-        if let Some(&(part, expected, found)) = lengths.iter().find(|(_, expected, found)| expected != found) {
+        if let Some(&(part, expected, found)) = lengths.iter().find(|(_, expected, found)| expected != found)
+        {
             return Err(Error::PartLength { part, expected, found });
         }
         let offset = if nested.offset == Offset::None { 0.0 } else { offset };
@@ -194,7 +196,10 @@ impl Scales {
         if unit == 0.0 {
             return Some((0, codes.value(unit, 0)));
         }
-        let code = codes.nested.code.nearest(crate::float::narrow((wanted - f64::from(codes.offset)) / f64::from(unit)));
+        let code = codes
+            .nested
+            .code
+            .nearest(crate::float::narrow((wanted - f64::from(codes.offset)) / f64::from(unit)));
         // Where codes lie closer than f32 tells them apart, one that decodes to the very number.
         let near = (-2_i8..=2).filter_map(|by| code.checked_add_signed(by)).filter(|c| self.holds(*c));
         let exact = near.map(|c| (c, codes.value(unit, c))).find(|(_, value)| f64::from(*value) == wanted);
@@ -220,7 +225,9 @@ impl Scales {
                 Ok(floats.into())
             }
             Some(codes) => {
-                let found = values.enumerate().filter_map(|(index, value)| self.nearest_code(index, f64::from(value)));
+                let found = values
+                    .enumerate()
+                    .filter_map(|(index, value)| self.nearest_code(index, f64::from(value)));
                 let numbers: Vec<u8> = found.map(|(code, _)| code).collect();
                 Self::from_codes(codes.nested, codes.shape, &numbers, self.floats.clone(), codes.offset)
             }

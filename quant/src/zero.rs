@@ -71,12 +71,18 @@ impl ZeroPoint {
         match self {
             Self::None | Self::Min | Self::Float(_) => 0.0,
             Self::Integer => f32::from(stored),
-            Self::Fraction { bits, fraction } => first(code, bits, fraction) + f32::from(stored) * step(fraction),
+            Self::Fraction { bits, fraction } => {
+                first(code, bits, fraction) + f32::from(stored) * step(fraction)
+            }
         }
     }
 
     /// The few bits of `zero`, which [`ZeroPoint::round`] or [`ZeroPoint::value`] gave.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and clamped to 0 ..= 255")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and clamped to 0 ..= 255"
+    )]
     pub(crate) fn stored(self, code: Code, zero: f32) -> u8 {
         match self {
             Self::None | Self::Min | Self::Float(_) => 0,
@@ -92,7 +98,9 @@ impl ZeroPoint {
     pub(crate) fn round(self, code: Code, wanted: f64) -> f32 {
         match self {
             Self::None | Self::Min => 0.0,
-            Self::Integer => code::int::round_ties_even(float::narrow(wanted.clamp(0.0, f64::from(code.max())))),
+            Self::Integer => {
+                code::int::round_ties_even(float::narrow(wanted.clamp(0.0, f64::from(code.max()))))
+            }
             Self::Float(format) => {
                 // Nothing is gained by a zero point further out, and every format holds this one.
                 format.round(wanted.clamp(-32768.0, 32768.0))
@@ -100,7 +108,8 @@ impl ZeroPoint {
             Self::Fraction { bits, fraction } => {
                 let first = first(code, bits, fraction);
                 let place = (wanted - f64::from(first)) / f64::from(step(fraction));
-                let place = code::int::round_ties_even(float::narrow(place.clamp(0.0, f64::from(last(bits)))));
+                let place =
+                    code::int::round_ties_even(float::narrow(place.clamp(0.0, f64::from(last(bits)))));
                 first + place * step(fraction)
             }
         }
@@ -130,7 +139,8 @@ mod tests {
     fn every_stored_zero_point_comes_back() {
         for k in 2..=8 {
             let code = Code::Int { bits: k, signed: false };
-            let kinds = (1..=8).flat_map(|bits| (0..=8).map(move |fraction| ZeroPoint::Fraction { bits, fraction }));
+            let kinds =
+                (1..=8).flat_map(|bits| (0..=8).map(move |fraction| ZeroPoint::Fraction { bits, fraction }));
             for zero in kinds.chain([ZeroPoint::Integer]) {
                 for stored in (0..=u8::MAX).take(1 << zero.bits(code)) {
                     let value = zero.value(code, stored);

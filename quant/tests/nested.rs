@@ -7,8 +7,8 @@ use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{Metric, Stream};
 use rankbit_quant::nested::dynamic_value;
 use rankbit_quant::{
-    Code, Error, FloatFormat, Floats, Group, Nested, Offset, Quantized, Rounder, ScaleBlock, ScaleCode, Scales,
-    Scheme, ZeroPoint, matmul, pack, quantize, scheme,
+    Code, Error, FloatFormat, Floats, Group, Nested, Offset, Quantized, Rounder, ScaleBlock, ScaleCode,
+    Scales, Scheme, ZeroPoint, matmul, pack, quantize, scheme,
 };
 use serde_json::Value;
 
@@ -39,7 +39,11 @@ fn double_quantization_is_that_of_bitsandbytes() {
         let (rows, cols) = (size("rows"), size("cols"));
         let input = floats(&case["input"]);
         let q = nearest(MatRef::from_row_major_slice(&input, rows, cols), &scheme::NF4_DQ).quantized;
-        assert_eq!(q.scales().offset().map(f32::to_bits), Some(floats(&case["offset"])[0].to_bits()), "{name}");
+        assert_eq!(
+            q.scales().offset().map(f32::to_bits),
+            Some(floats(&case["offset"])[0].to_bits()),
+            "{name}"
+        );
         assert_eq!(q.scales().floats().to_bytes(), bytes(&case["block_scales"]), "{name}");
         assert_eq!(q.scales().packed_codes(), bytes(&case["scale_codes"]), "{name}");
         let theirs = bytes(&case["codes"]);
@@ -63,7 +67,9 @@ fn nestings() -> impl Strategy<Value = Scheme> {
         (1_u32..4, 1_u32..20).prop_map(|(rows, cols)| Group::Block { rows, cols }),
     ];
     (base, group, code, block, offset).prop_map(|(base, group, code, block, offset)| {
-        base.with_group(group).with_nested(Some(Nested { code, block, offset })).with_scale_format(FloatFormat::F32)
+        base.with_group(group)
+            .with_nested(Some(Nested { code, block, offset }))
+            .with_scale_format(FloatFormat::F32)
     })
 }
 
@@ -180,8 +186,10 @@ fn row_of(w: &Mat<f32>, i: usize) -> Vec<f32> {
 
 /// The least squared error of a group over every pair that can be stored.
 fn exhaustive(values: &[f32], scheme: &Scheme, unit: f32) -> f64 {
-    let (Some(Nested { code: ScaleCode::Linear { bits }, .. }), ZeroPoint::Fraction { bits: width, fraction }) =
-        (scheme.nested, scheme.zero)
+    let (
+        Some(Nested { code: ScaleCode::Linear { bits }, .. }),
+        ZeroPoint::Fraction { bits: width, fraction },
+    ) = (scheme.nested, scheme.zero)
     else {
         panic!("{scheme:?}")
     };
@@ -232,7 +240,9 @@ fn float_zero_points_pay() {
         [(scheme::UINT4, scheme::UINT4_F), (scheme::UINT3, scheme::UINT3_F), (scheme::UINT2, scheme::UINT2_F)]
     {
         for rounder in [Rounder::HQQ, Rounder::Mse] {
-            let error = |scheme: &Scheme| relative_error(&w, &quantize(w.as_ref(), scheme, rounder).unwrap().quantized);
+            let error = |scheme: &Scheme| {
+                relative_error(&w, &quantize(w.as_ref(), scheme, rounder).unwrap().quantized)
+            };
             let (whole, float) = (error(&whole), error(&float));
             assert!(float < 0.98 * whole, "{rounder:?}: {float} after {whole}");
         }
@@ -268,17 +278,31 @@ fn hostile_parts() {
     assert!(build(codes, vec![1.0], 0.5).is_ok());
     assert!(matches!(build(&codes[1..], vec![1.0], 0.5), Err(Error::PartLength { part: "scale codes", .. })));
     assert!(matches!(build(codes, vec![1.0; 2], 0.5), Err(Error::PartLength { part: "scales", .. })));
-    assert!(matches!(build(codes, vec![f32::NAN], 0.5), Err(Error::StoredNonFinite { what: "scales", index: 0 })));
+    assert!(matches!(
+        build(codes, vec![f32::NAN], 0.5),
+        Err(Error::StoredNonFinite { what: "scales", index: 0 })
+    ));
     assert!(matches!(build(codes, vec![f32::MAX], f32::MAX), Err(Error::StoredNonFinite { .. })));
-    assert!(matches!(build(codes, vec![1.0], f32::INFINITY), Err(Error::StoredNonFinite { what: "scale offset", .. })));
+    assert!(matches!(
+        build(codes, vec![1.0], f32::INFINITY),
+        Err(Error::StoredNonFinite { what: "scale offset", .. })
+    ));
+    let no_bits = Nested { code: ScaleCode::Linear { bits: 0 }, ..nested };
+    let empty = Scales::nested(no_bits, (2, 4), Vec::new(), Floats::F32(vec![1.0]), 0.0);
+    assert!(matches!(empty, Err(Error::InvalidScheme { .. })));
     let huge = Scales::nested(nested, (usize::MAX, 2), Vec::new(), Floats::F32(Vec::new()), 0.0);
     assert!(matches!(huge, Err(Error::TooLarge { .. })));
     // Nested scales for a plain scheme, plain ones for a nested scheme, and those of another nesting.
     let good = q.scales().clone();
     let plain = Floats::F32(vec![1.0; 8]);
-    let make = |scheme: Scheme, scales: Scales| Quantized::from_parts((2, 64), scheme, q.codes().to_vec(), scales, vec![]);
+    let make = |scheme: Scheme, scales: Scales| {
+        Quantized::from_parts((2, 64), scheme, q.codes().to_vec(), scales, vec![])
+    };
     assert!(make(*q.scheme(), good.clone()).is_ok());
-    assert!(make(*q.scheme(), plain.clone().into()).is_err() && make(q.scheme().with_nested(None), good.clone()).is_err());
+    assert!(
+        make(*q.scheme(), plain.clone().into()).is_err()
+            && make(q.scheme().with_nested(None), good.clone()).is_err()
+    );
     assert!(make(q.scheme().with_nested(Some(Nested::lq_lora(8, 256))), good).is_err());
     // Float zero points.
     let q = parts(&scheme::UINT4_F);

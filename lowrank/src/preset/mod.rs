@@ -24,7 +24,7 @@ mod svdquant;
 
 pub use cd::cd;
 pub use gptq::gptq;
-pub use hqq::hqq;
+pub use hqq::{hqq, hqq_scheme};
 pub use ldlq::ldlq;
 pub use lorc::lorc;
 pub use low_rank::low_rank;

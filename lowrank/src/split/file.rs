@@ -4,9 +4,11 @@
 //! | part | type | shape | contents |
 //! |---|---|---|---|
 //! | `codes` | u8 | `[out, ⌈in·bits/8⌉]` | packed codes, one bit stream per row ([`rankbit_quant::pack`]); for block layouts whole blocks ([`rankbit_quant::Block`]), and no scales apart |
-//! | `scales` | scale format | `[out, groups]`, or `[1, 1]` for a whole-matrix group | |
+//! | `scales` | scale format | `[rows of groups, groups side by side]`; `[1, 1]` for a whole-matrix group; `[blocks]` when nested | scales, or those of blocks of scales |
 //! | `global_scale` | f32 | `[1]` | the common factor of E4M3 scales |
-//! | `zeros` | u8 | `[bytes]` | zero points, one bit stream in the order of the scales |
+//! | `scale_codes` | u8 | `[bytes]` | nested scales ([`rankbit_quant::Nested`]), one bit stream in the order of the groups |
+//! | `scale_offset` | f32 | `[1]` | what nested scales have in common |
+//! | `zeros` | u8, or a float format | `[bytes]`, or as the scales | zero points: one bit stream in the order of the groups, or floats |
 //! | `smooth` | f16 or f32 | `[in]` | λ |
 //! | `left` | factor format | `[out, r]` | L |
 //! | `right` | factor format | `[r, in]` | R |
@@ -21,7 +23,7 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use rankbit_quant::{FloatFormat, Floats, Quantized, Scheme, Smooth, ZeroPoint};
+use rankbit_quant::{FloatFormat, Floats, Offset, PartLengths, Quantized, Scales, Scheme, Smooth, ZeroPoint};
 use serde::{Deserialize, Serialize};
 
 /// Element type of a part.
@@ -58,7 +60,8 @@ pub struct PartView<'a> {
 }
 
 /// Names of all parts that a split can have.
-pub const PART_NAMES: [&str; 7] = ["codes", "scales", "global_scale", "zeros", "smooth", "left", "right"];
+pub const PART_NAMES: [&str; 9] =
+    ["codes", "scales", "global_scale", "scale_codes", "scale_offset", "zeros", "smooth", "left", "right"];
 
 /// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -129,16 +132,36 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
             shape: vec![rows, row_bytes],
             bytes: base.codes().to_owned(),
         });
+        let bytes = |name, bytes: &[u8]| Part {
+            name,
+            element: PartType::U8,
+            shape: vec![bytes.len()],
+            bytes: bytes.to_owned(),
+        };
+        let (r, c) = base.grouping().scale_shape(rows);
+        let scales = base.scales();
         if base.scheme().layout.is_planar() {
-            let (r, c) = base.grouping().scale_shape(rows);
-            parts.push(floats("scales", vec![r, c], base.scales()));
+            let nested = scales.nesting().is_some();
+            let shape = if nested { vec![scales.floats().len()] } else { vec![r, c] };
+            parts.push(floats("scales", shape, scales.floats()));
         }
-        if let Some(global) = base.scales().global_scale() {
+        if let Some(global) = scales.global_scale() {
             parts.push(floats("global_scale", vec![1], &Floats::F32(vec![global])));
         }
-        if base.scheme().zero == ZeroPoint::Integer {
-            let zeros = base.zeros().to_owned();
-            parts.push(Part { name: "zeros", element: PartType::U8, shape: vec![zeros.len()], bytes: zeros });
+        if scales.nesting().is_some() {
+            parts.push(bytes("scale_codes", scales.packed_codes()));
+        }
+        if let Some(offset) = scales.offset() {
+            parts.push(floats("scale_offset", vec![1], &Floats::F32(vec![offset])));
+        }
+        match base.scheme().zero {
+            ZeroPoint::None | ZeroPoint::Min => {}
+            ZeroPoint::Integer | ZeroPoint::Fraction { .. } => parts.push(bytes("zeros", base.zeros())),
+            ZeroPoint::Float(format) => parts.push(Part {
+                element: PartType::Float(format),
+                shape: vec![r, c],
+                ..bytes("zeros", base.zeros())
+            }),
         }
     }
     if let Some(smooth) = split.transform() {
@@ -185,7 +208,9 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             "codes" => header.scheme.is_some(),
             "scales" => header.scheme.is_some_and(|scheme| scheme.layout.is_planar()),
             "global_scale" => header.scheme.is_some_and(|scheme| scheme.scale_format == FloatFormat::E4m3),
-            "zeros" => header.scheme.is_some_and(|scheme| scheme.zero == ZeroPoint::Integer),
+            "scale_codes" => header.scheme.is_some_and(|scheme| scheme.nested.is_some()),
+            "scale_offset" => header.scheme.is_some_and(|scheme| has_offset(&scheme)),
+            "zeros" => header.scheme.is_some_and(|scheme| scheme.zero.bits(scheme.code) > 0),
             "smooth" => header.smooth.is_some(),
             // The factors.
             _ => header.low_rank.is_some(),
@@ -213,18 +238,14 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             scheme.check()?;
             let lengths = rankbit_quant::part_lengths((rows, cols), scheme)?;
             let codes = part("codes", PartType::U8, &[rows, lengths.codes / rows])?.to_owned();
-            let mut scales = Floats::with_capacity(scheme.scale_format, 0);
-            if scheme.layout.is_planar() {
-                let (r, c) = scheme.grouping((rows, cols))?.scale_shape(rows);
-                scales = floats("scales", scheme.scale_format, &[r, c])?;
-            }
-            if scheme.scale_format == FloatFormat::E4m3 {
-                let global = floats("global_scale", FloatFormat::F32, &[1])?;
-                scales = scales.with_global_scale(global.get(0))?;
-            }
+            let (r, c) = scheme.grouping((rows, cols))?.scale_shape(rows);
+            let scales = scales(scheme, ((r, c), &lengths), &part, &floats)?;
             let zeros = match scheme.zero {
                 ZeroPoint::None | ZeroPoint::Min => Vec::new(),
-                ZeroPoint::Integer => part("zeros", PartType::U8, &[lengths.zeros])?.to_owned(),
+                ZeroPoint::Integer | ZeroPoint::Fraction { .. } => {
+                    part("zeros", PartType::U8, &[lengths.zeros])?.to_owned()
+                }
+                ZeroPoint::Float(format) => part("zeros", PartType::Float(format), &[r, c])?.to_owned(),
             };
             Some(Quantized::from_parts((rows, cols), *scheme, codes, scales, zeros)?)
         }
@@ -242,4 +263,37 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
         Some(format) => Some(Smooth::new(floats("smooth", format, &[cols])?)?),
     };
     Split::new((rows, cols), transform, base, low_rank)
+}
+
+/// Whether nested scales of `scheme` have a number in common that is stored.
+fn has_offset(scheme: &Scheme) -> bool {
+    scheme.nested.is_some_and(|nested| nested.offset != Offset::None)
+}
+
+/// The scales that `scheme` describes, of shape `shape`.
+fn scales<'a>(
+    scheme: &Scheme,
+    (shape, lengths): ((usize, usize), &PartLengths),
+    part: &impl Fn(&'static str, PartType, &[usize]) -> Result<&'a [u8], Error>,
+    floats: &impl Fn(&'static str, FloatFormat, &[usize]) -> Result<Floats, Error>,
+) -> Result<Scales, Error> {
+    let format = scheme.scale_format;
+    if !scheme.layout.is_planar() {
+        return Ok(Floats::with_capacity(format, 0).into());
+    }
+    if let Some(nested) = scheme.nested {
+        let units = floats("scales", format, &[lengths.scales])?;
+        let codes = part("scale_codes", PartType::U8, &[lengths.scale_codes])?.to_owned();
+        let offset = match has_offset(scheme) {
+            true => floats("scale_offset", FloatFormat::F32, &[1])?.get(0),
+            false => 0.0,
+        };
+        return Ok(Scales::nested(nested, shape, codes, units, offset)?);
+    }
+    let scales = floats("scales", format, &[shape.0, shape.1])?;
+    if format == FloatFormat::E4m3 {
+        let global = floats("global_scale", FloatFormat::F32, &[1])?;
+        return Ok(scales.with_global_scale(global.get(0))?.into());
+    }
+    Ok(scales.into())
 }

@@ -1,7 +1,8 @@
 //! What the rounders that look beyond one entry share: a scheme's grid for each group, and panels of rows.
 
 use crate::{
-    Code, Error, FloatFormat, Grouping, Layout, MiniFloat, Quantized, ScaleRule, Scales, Scheme, ZeroPoint, code, float, pack, rows, scale,
+    Code, Error, FloatFormat, Grouping, Layout, MiniFloat, Quantized, ScaleRule, Scales, Scheme, ZeroPoint,
+    code, float, pack, rows, scale,
 };
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -160,7 +161,8 @@ impl Store<'_> {
         }
         match (self.scheme.scale_format, self.scales.global_scale()) {
             (FloatFormat::E4m3, Some(global)) => {
-                let code = MiniFloat::E4m3.encode(float::narrow(wanted.max(f64::from(global) / 64.0)) / global);
+                let code =
+                    MiniFloat::E4m3.encode(float::narrow(wanted.max(f64::from(global) / 64.0)) / global);
                 (MiniFloat::E4m3.value(code) * global, true)
             }
             (FloatFormat::E8m0, _) => (FloatFormat::E8m0.round(wanted), true),
@@ -292,7 +294,11 @@ pub(super) fn assemble(
 }
 
 /// Zero points as they are stored.
-pub(super) fn zeros(code: Code, zero: ZeroPoint, values: impl Iterator<Item = f32>) -> Result<Vec<u8>, Error> {
+pub(super) fn zeros(
+    code: Code,
+    zero: ZeroPoint,
+    values: impl Iterator<Item = f32>,
+) -> Result<Vec<u8>, Error> {
     match zero {
         ZeroPoint::None | ZeroPoint::Min => Ok(Vec::new()),
         ZeroPoint::Float(format) => {
@@ -305,7 +311,8 @@ pub(super) fn zeros(code: Code, zero: ZeroPoint, values: impl Iterator<Item = f3
         ZeroPoint::Integer | ZeroPoint::Fraction { .. } => {
             let numbers: Vec<u8> = values.map(|value| zero.stored(code, value)).collect();
             let bits = zero.bits(code);
-            let bytes = pack::packed_len(numbers.len(), bits).ok_or(Error::TooLarge { what: "zero points" })?;
+            let bytes =
+                pack::packed_len(numbers.len(), bits).ok_or(Error::TooLarge { what: "zero points" })?;
             let mut packed = vec![0; bytes];
             pack::pack(&numbers, bits, &mut packed);
             Ok(packed)

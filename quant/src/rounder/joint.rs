@@ -25,9 +25,7 @@
 
 use super::grid::{self, Grid, GroupOf, Levels};
 use super::search;
-use crate::{
-    Error, Floats, Group, Grouping, Offset, ScaleBlock, ScaleCode, Scales, Scheme, ZeroPoint, code,
-};
+use crate::{Error, Floats, Group, Grouping, Offset, ScaleBlock, ScaleCode, Scales, Scheme, ZeroPoint, code};
 use alloc::{vec, vec::Vec};
 use num_traits::Float;
 use rankbit_linalg::faer::MatRef;
@@ -147,7 +145,11 @@ struct Profile {
 
 impl Profile {
     /// The error at a scale of logarithm `log`, read off.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the points' indices")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to the points' indices"
+    )]
     fn at(&self, log: f32, step: f32) -> f32 {
         let place = (log - self.spanning) / step;
         if place.is_nan() || place < 0.0 {
@@ -265,9 +267,8 @@ impl<'a> Joint<'a> {
         let mut best = [(f32::INFINITY, start); 2];
         for index in 0..count {
             let unit = start - f32::from(index) * Float::ln(ratio);
-            let error = |p: &Profile| {
-                self.logs.iter().map(|code| p.at(code + unit, step)).fold(p.nothing, f32::min)
-            };
+            let error =
+                |p: &Profile| self.logs.iter().map(|code| p.at(code + unit, step)).fold(p.nothing, f32::min);
             let total: f32 = self.profiles.iter().map(error).sum();
             if total < best[0].0 {
                 best = [(total, unit), best[0]];

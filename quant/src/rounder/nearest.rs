@@ -35,8 +35,8 @@
 use super::{Context, Rounded, grid, search};
 use crate::scale::{Range, ranges};
 use crate::{
-    Block, Code, Error, FloatFormat, Floats, Grouping, Layout, MiniFloat, Quantized, ScaleCode, ScaleRule, Scales, Scheme,
-    float, pack, rows,
+    Block, Code, Error, FloatFormat, Floats, Grouping, Layout, MiniFloat, Quantized, ScaleCode, ScaleRule,
+    Scales, Scheme, float, pack, rows,
 };
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::MatRef;
@@ -61,7 +61,11 @@ pub(super) fn by_extremes(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Ro
     let (scheme, scales, widened_from) = encode_scales(scheme, &ranges, grouping.scale_shape(shape.0))?;
     let Scheme { code, zero, .. } = scheme;
     let zero_points: Vec<f32> = if zero.shifts() {
-        ranges.iter().enumerate().map(|(index, range)| zero_point(range.low, scales.get(index), &scheme)).collect()
+        ranges
+            .iter()
+            .enumerate()
+            .map(|(index, range)| zero_point(range.low, scales.get(index), &scheme))
+            .collect()
     } else {
         Vec::new()
     };

@@ -10,7 +10,7 @@
 //! 3. The nearest rounder's own grid is a candidate too, so no group is ever worse than it under `h`.
 //!
 //! 4. Zero points that are no whole numbers: the straight line through (code, w) gives scale and zero point at once,
-//!    both rounded as stored.
+//!    both rounded as stored; from the best codes again and again, until the error no longer falls.
 //!
 //! `h` is the diagonal of a Gram matrix when there is one, else 1. About 50 (150) encodings an entry.
 //! Scales of a few bits in blocks inside a row have a search of their own ([`super::joint`]). Powers of two, signs and
@@ -30,6 +30,8 @@ use rankbit_linalg::faer::MatRef;
 const STEPS: u8 = 25;
 /// The last of them.
 const LEAST: f64 = 0.4;
+/// Lines fitted to the best codes at most.
+const LINES: u8 = 20;
 /// How an end is shrunk by itself.
 const SKEW: f64 = 0.85;
 
@@ -162,13 +164,7 @@ impl<'a> Search<'a> {
     }
 
     /// The best grid of a group that stands at `index` in the storage, never worse than `given`.
-    pub(super) fn best(
-        &mut self,
-        group: &[f32],
-        weights: &[f32],
-        given: Option<Grid>,
-        index: usize,
-    ) -> Grid {
+    pub(super) fn best(&mut self, group: &[f32], weights: &[f32], given: Option<Grid>, index: usize) -> Grid {
         self.values.resize(group.len().max(self.values.len()), 0.0);
         let fold = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
         let (low, high) = group.iter().fold((0.0, 0.0), fold);
@@ -199,6 +195,19 @@ impl<'a> Search<'a> {
                 {
                     self.offer(group, weights, line, &mut best);
                 }
+            }
+        }
+        // The line of the best codes gives other codes: until the error no longer falls.
+        for _ in 0..LINES {
+            let last = best.1;
+            if zero.shifts()
+                && zero != ZeroPoint::Integer
+                && let Some(line) = self.line(group, weights, best.0, index)
+            {
+                self.offer(group, weights, line, &mut best);
+            }
+            if best.1 >= last {
+                break;
             }
         }
         best.0

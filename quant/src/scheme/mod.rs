@@ -61,7 +61,8 @@ impl Layout {
 /// ```text
 /// ŵ = s · (value(code) - z)
 /// ```
-/// where `s` is rounded to [`Scheme::scale_format`] *before* codes and zero point are chosen.
+/// where `s` is rounded to [`Scheme::scale_format`], and to [`Scheme::nested`], *before* codes and zero point are chosen
+/// (after, under [`ScaleCode::Dynamic`](crate::ScaleCode::Dynamic)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Scheme {
@@ -186,7 +187,9 @@ impl Scheme {
             });
         }
         let zero_exists = match self.zero {
-            ZeroPoint::Float(format) => matches!(format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16),
+            ZeroPoint::Float(format) => {
+                matches!(format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16)
+            }
             ZeroPoint::Fraction { bits, fraction } => (1..=8).contains(&bits) && fraction <= 8,
             ZeroPoint::None | ZeroPoint::Integer | ZeroPoint::Min => true,
         };
