@@ -218,7 +218,7 @@ fn hqq_without_calibration() {
 fn searched_formats_without_calibration() {
     for (format, bits, error, cosine) in [
         ("uint4-n", 4.5, 0.0675, 0.9770),
-        ("uint3-n", 3.44, 0.1375, 0.9250),
+        ("uint3-n", 3.44, 0.1375, 0.9200),
         ("uint2-n", 2.63, 0.2650, 0.6600),
     ] {
         let found = run(&["--format", format]);

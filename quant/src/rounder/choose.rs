@@ -1,7 +1,8 @@
 //! A group's grid chosen from its entries as error feedback has left them: the scheme's own rule, run late.
 
 use super::grid::{self, Grid, Levels, Store};
-use super::joint::{self, Joint};
+use super::joint;
+use super::pairs::Pairs;
 use super::search::{self, Search};
 use crate::{Block, Grouping, Layout, ScaleRule};
 use alloc::{vec, vec::Vec};
@@ -27,7 +28,7 @@ enum Rule<'a> {
     /// From all entries.
     Entries,
     Search(Search<'a>),
-    Joint(Joint<'a>),
+    Pairs(Pairs<'a>),
     /// By a block's encoder, into rows of blocks.
     Block(Block, Vec<u8>),
 }
@@ -47,7 +48,7 @@ impl<'a> Choose<'a> {
                 Rule::Block(block, vec![0; blocks * block.bytes()])
             }
             (_, ScaleRule::Power(_) | ScaleRule::LeastSquares) => Rule::Entries,
-            (_, ScaleRule::Search) if joint::applies(scheme) => Rule::Joint(Joint::new(scheme, levels)),
+            (_, ScaleRule::Search) if joint::applies(scheme) => Rule::Pairs(Pairs::new(scheme, levels)),
             (_, ScaleRule::Search) if search::searchable(scheme) => Rule::Search(Search::new(levels, store)),
             _ => Rule::Spanning,
         };
@@ -108,9 +109,9 @@ impl<'a> Choose<'a> {
                     let weights = vec![1.0; values.len()];
                     grids[place] = search.best(&values, &weights, None, index);
                 }
-                Rule::Joint(joint) => {
+                Rule::Pairs(pairs) => {
                     let weights = vec![1.0; values.len()];
-                    grids[place] = joint.under(&mut values, &weights, self.store.scales.block_scale(index));
+                    grids[place] = pairs.under(&mut values, &weights, self.store.scales.block_scale(index));
                 }
                 Rule::Block(block, bytes) => {
                     let at = (start * (per_row / block.runs()) + group) * block.bytes();

@@ -16,6 +16,7 @@ mod grid;
 mod hqq;
 mod joint;
 pub mod nearest;
+mod pairs;
 mod search;
 mod stochastic;
 
