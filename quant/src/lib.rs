@@ -49,6 +49,7 @@ extern crate std;
 
 mod block;
 pub mod code;
+mod codec;
 mod error;
 mod float;
 mod group;
@@ -59,6 +60,7 @@ mod rounder;
 pub mod rows;
 mod scale;
 pub mod scheme;
+pub mod simd;
 mod transform;
 
 pub use block::Block;
