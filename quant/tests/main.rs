@@ -4,6 +4,7 @@ mod bad_input;
 mod common;
 mod floats;
 mod gguf;
+mod levels;
 mod matmul;
 mod nearest;
 mod rounders;
