@@ -30,6 +30,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod activation;
 mod block;
 pub mod code;
 mod error;
@@ -44,6 +45,7 @@ mod scale;
 pub mod scheme;
 mod transform;
 
+pub use activation::{Activation, Activations};
 pub use block::Block;
 pub use code::{Code, MiniFloat, Table};
 pub use error::Error;

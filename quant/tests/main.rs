@@ -1,5 +1,6 @@
 //! Tests of the quantizers, their storage and their products.
 
+mod activations;
 mod bad_input;
 mod common;
 mod floats;

@@ -3,15 +3,20 @@
 //! [`mod@reference`] is the formula, in f64. [`apply_into`] decodes one row of the weight at a time into a buffer
 //! and multiplies it with all tokens while it is in cache: memory O(in) besides the operands, never the matrix.
 //!
+//! With quantized inputs too: [`quantized`].
+//!
 //! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·|X|·|Ŵ|ᵀ`, `γ = K·u/(1 - K·u)`, `K = in + 2`, `u = 2⁻²⁴`.
 //! Each output is summed in one fixed order: the same bits for any number of threads.
 
 mod dot;
+mod integer;
+pub mod quantized;
 pub mod reference;
 
 use crate::{Error, Quantized, rows};
 use alloc::{vec, vec::Vec};
 pub use dot::dot;
+use integer::integer_dot;
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
 
 /// Rows of the weight that one task handles.
@@ -46,16 +51,9 @@ pub fn apply_with(
     mut y: MatMut<'_, f32>,
     finish: impl Fn(usize, &mut [f32]) + Send + Sync,
 ) -> Result<(), Error> {
+    check_shapes(weight, (x.nrows(), x.ncols()), (y.nrows(), y.ncols()))?;
     let (out, features) = weight.shape();
     let tokens = x.nrows();
-    for (what, expected, found) in [
-        ("activations", (tokens, features), (x.nrows(), x.ncols())),
-        ("output", (tokens, out), (y.nrows(), y.ncols())),
-    ] {
-        if expected != found {
-            return Err(Error::ShapeMismatch { what, expected, found });
-        }
-    }
     let mut table = [0.0; 256];
     let table = weight.value_table(&mut table);
     let mut packed_x = Vec::with_capacity(tokens * features);
@@ -81,6 +79,17 @@ pub fn apply_with(
             for (entry, &value) in y.as_mut().col_mut(block * ROWS_PER_TASK + i).iter_mut().zip(values) {
                 *entry = value;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Whether `[tokens, in]` inputs and `[tokens, out]` outputs fit the weight.
+fn check_shapes(weight: &Quantized, x: (usize, usize), y: (usize, usize)) -> Result<(), Error> {
+    let (out, features) = weight.shape();
+    for (what, expected, found) in [("activations", (x.0, features), x), ("output", (x.0, out), y)] {
+        if expected != found {
+            return Err(Error::ShapeMismatch { what, expected, found });
         }
     }
     Ok(())
