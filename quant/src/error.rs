@@ -111,6 +111,7 @@ pub enum Error {
         feature: usize,
     },
     /// From the linear algebra: a Gram matrix that is none, or not positive definite.
+    #[cfg(feature = "solve")]
     #[error(transparent)]
     Linalg(#[from] rankbit_linalg::Error),
 }

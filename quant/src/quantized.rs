@@ -11,8 +11,9 @@
 //!
 //! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside.
 
-use crate::{Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack};
+use crate::{Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack, rows};
 use alloc::{vec, vec::Vec};
+#[cfg(feature = "solve")]
 use rankbit_linalg::faer::Mat;
 
 /// A matrix `[out, in]` of few bits.
@@ -87,6 +88,7 @@ impl Quantized {
     }
 
     /// The same scales and zero points with other packed codes.
+    #[cfg(feature = "solve")]
     pub(crate) fn with_codes(mut self, codes: Vec<u8>) -> Result<Self, Error> {
         let (expected, found) = (self.codes.len(), codes.len());
         if expected != found {
@@ -181,7 +183,22 @@ impl Quantized {
         Ok(())
     }
 
+    /// Writes the whole matrix, decoded, to `out`, row by row.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when `out` does not have `out · in` entries.
+    pub fn dequantize_into(&self, out: &mut [f32]) -> Result<(), Error> {
+        rows::check_len("output", out.len(), self.shape)?;
+        let (mut values, mut codes) = ([0.0; 256], vec![0; self.shape.1]);
+        let values = self.value_table(&mut values);
+        for (row, out) in out.chunks_exact_mut(self.shape.1.max(1)).enumerate() {
+            self.decode_row(row, values, &mut codes, out);
+        }
+        Ok(())
+    }
+
     /// The whole matrix, decoded.
+    #[cfg(feature = "solve")]
     pub fn dequantize(&self) -> Mat<f32> {
         let (rows, cols) = self.shape;
         let (mut values, mut codes) = ([0.0; 256], vec![0; cols]);

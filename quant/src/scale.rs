@@ -16,9 +16,8 @@
 //! Powers of two stay within 2⁻¹²⁷ and what keeps the largest code finite. Cost O(out · in), for ternary
 //! O(out · in · log group).
 
-use crate::{Code, Error, Grouping, PowerRule, ScaleRule, Scheme, rows};
+use crate::{Code, Error, Grouping, PowerRule, ScaleRule, Scheme, rows::Rows};
 use alloc::{vec, vec::Vec};
-use rankbit_linalg::faer::MatRef;
 
 /// The exact scale of a group, the low end of its range, and its largest magnitude.
 #[derive(Clone, Copy, Default)]
@@ -32,11 +31,7 @@ pub(crate) struct Range {
 ///
 /// # Errors
 /// [`Error::NonFinite`] naming the first NaN or infinite entry in row order.
-pub(crate) fn ranges(
-    weight: MatRef<'_, f32>,
-    scheme: &Scheme,
-    grouping: &Grouping,
-) -> Result<Vec<Range>, Error> {
+pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) -> Result<Vec<Range>, Error> {
     let extremes = extremes(weight, grouping)?;
     let means = match scheme.scale_rule {
         ScaleRule::LeastSquares => least_squares(weight, scheme.code, grouping),
@@ -61,11 +56,11 @@ pub(crate) fn ranges(
 }
 
 /// `min(0, min w)` and `max(0, max w)` of each group.
-fn extremes(weight: MatRef<'_, f32>, grouping: &Grouping) -> Result<Vec<(f32, f32)>, Error> {
+fn extremes(weight: impl Rows, grouping: &Grouping) -> Result<Vec<(f32, f32)>, Error> {
     let mut extremes = vec![(0.0_f32, 0.0_f32); grouping.scales];
     let mut buffer = Vec::new();
     for i in 0..weight.nrows() {
-        let row = rows::row(weight, i, &mut buffer);
+        let row = weight.row_slice(i, &mut buffer);
         for (g, values) in row.chunks(grouping.size).enumerate() {
             let (mut low, mut high) = extremes[grouping.index(i, g)];
             let mut all_finite = true;
@@ -121,12 +116,12 @@ const fn low_half(bits: u64) -> [u8; 2] {
 }
 
 /// The least-squares scale of each group.
-fn least_squares(weight: MatRef<'_, f32>, code: Code, grouping: &Grouping) -> Vec<f64> {
+fn least_squares(weight: impl Rows, code: Code, grouping: &Grouping) -> Vec<f64> {
     let ternary = matches!(code, Code::Int { .. });
     let mut groups: Vec<Group> = vec![Group::default(); grouping.scales];
     let mut buffer = Vec::new();
     for i in 0..weight.nrows() {
-        let row = rows::row(weight, i, &mut buffer);
+        let row = weight.row_slice(i, &mut buffer);
         for (g, values) in row.chunks(grouping.size).enumerate() {
             let group = &mut groups[grouping.index(i, g)];
             for &value in values {

@@ -166,7 +166,9 @@ proptest! {
         // The same through slices.
         let mut slice = vec![f32::NAN; x.nrows() * weight.shape().0];
         quantized::apply_quantized_with(&weight, &q, &mut slice, |_, _| {}).unwrap();
-        prop_assert_eq!(slice, rows(y.as_ref()));
+        prop_assert_eq!(&slice, &rows(y.as_ref()));
+        quantized::apply_rows_with(&weight, &policy, &rows(x), x.nrows(), &mut slice, |_, _| {}).unwrap();
+        prop_assert_eq!(&slice, &rows(y.as_ref()));
     }
 
     /// With every column an outlier nothing is quantized; with none it is the plain policy.

@@ -12,15 +12,17 @@
 //! is no whole number, both sides are decoded to f32: `|Δ| ≤ γ·|X̂|·|Ŵ|ᵀ`, `γ = K·u/(1 - K·u)`, `K = in + 4`,
 //! `u = 2⁻²⁴`. The same bits for any number of threads.
 
-use super::{ROWS_PER_TASK, check_shapes, dot, integer_dot, run};
+use super::{ROWS_PER_TASK, dot, integer_dot, run};
 use crate::{Activation, Activations, Code, Error, Quantized, float, pack, rows};
 use alloc::{vec, vec::Vec};
+#[cfg(feature = "solve")]
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
 
 /// `Y = X̂·Ŵᵀ` as a new matrix `[tokens, out]`, `X̂` what `activation` makes of `x`.
 ///
 /// # Errors
 /// As [`apply_with`].
+#[cfg(feature = "solve")]
 pub fn apply(weight: &Quantized, activation: &Activation, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
     let mut y = Mat::zeros(x.nrows(), weight.shape().0);
     apply_with(weight, activation, x, y.as_mut(), |_, _| {})?;
@@ -32,6 +34,7 @@ pub fn apply(weight: &Quantized, activation: &Activation, x: MatRef<'_, f32>) ->
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when `x` or `y` does not fit the weight; what [`Activation::quantize`] refuses.
+#[cfg(feature = "solve")]
 pub fn apply_with(
     weight: &Quantized,
     activation: &Activation,
@@ -39,25 +42,56 @@ pub fn apply_with(
     mut y: MatMut<'_, f32>,
     finish: impl Fn(usize, &mut [f32]) + Send + Sync,
 ) -> Result<(), Error> {
-    check_shapes(weight, (x.nrows(), x.ncols()), (y.nrows(), y.ncols()))?;
-    let (mut packed, mut buffer) = (Vec::new(), Vec::new());
-    if !activation.is_float() {
-        for token in 0..x.nrows() {
-            packed.extend_from_slice(rows::row(x, token, &mut buffer));
-        }
-        if let Some(quantized) = activation.quantize(&packed, (x.nrows(), x.ncols()))? {
-            for (row, values) in products(weight, &quantized, finish) {
-                for (entry, value) in y.as_mut().col_mut(row).iter_mut().zip(values) {
-                    *entry = value;
-                }
-            }
-            return Ok(());
+    let (out, features) = weight.shape();
+    let tokens = x.nrows();
+    for (what, expected, found) in [
+        ("activations", (tokens, features), (x.nrows(), x.ncols())),
+        ("output", (tokens, out), (y.nrows(), y.ncols())),
+    ] {
+        if expected != found {
+            return Err(Error::ShapeMismatch { what, expected, found });
         }
     }
-    super::apply_with(weight, x, y, finish)
+    if activation.is_float() {
+        return super::apply_with(weight, x, y, finish);
+    }
+    let (mut packed, mut buffer) = (Vec::with_capacity(tokens * features), Vec::new());
+    for token in 0..tokens {
+        packed.extend_from_slice(rows::row(x, token, &mut buffer));
+    }
+    let Some(quantized) = activation.quantize(&packed, (tokens, features))? else {
+        return super::apply_with(weight, x, y, finish);
+    };
+    products(weight, &quantized, finish, |row, values| {
+        for (entry, &value) in y.as_mut().col_mut(row).iter_mut().zip(values) {
+            *entry = value;
+        }
+    });
+    Ok(())
 }
 
-/// `Y = X̂·Ŵᵀ` for inputs that are quantized already, into `y`, row-major `[tokens, out]`, with the same epilogue.
+/// [`apply_with`] for the row-major `x`, `[tokens, in]`, into the row-major `y`, `[tokens, out]`.
+///
+/// # Errors
+/// As [`apply_with`].
+pub fn apply_rows_with(
+    weight: &Quantized,
+    activation: &Activation,
+    x: &[f32],
+    tokens: usize,
+    y: &mut [f32],
+    finish: impl Fn(usize, &mut [f32]) + Send + Sync,
+) -> Result<(), Error> {
+    let (out, features) = weight.shape();
+    rows::check_len("activations", x.len(), (tokens, features))?;
+    rows::check_len("output", y.len(), (tokens, out))?;
+    match activation.quantize(x, (tokens, features))? {
+        None => super::apply_rows_with(weight, x, tokens, y, finish),
+        Some(x) => apply_quantized_with(weight, &x, y, finish),
+    }
+}
+
+/// `Y = X̂·Ŵᵀ` for inputs that are quantized already, into the row-major `y`, `[tokens, out]`, with the same epilogue.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when `x` or `y` does not fit the weight.
@@ -67,72 +101,73 @@ pub fn apply_quantized_with(
     y: &mut [f32],
     finish: impl Fn(usize, &mut [f32]) + Send + Sync,
 ) -> Result<(), Error> {
-    let (out, (tokens, _)) = (weight.shape().0, x.shape());
-    let found = if tokens.checked_mul(out) == Some(y.len()) { (tokens, out) } else { (1, y.len()) };
-    check_shapes(weight, x.shape(), found)?;
-    for (row, values) in products(weight, x, finish) {
-        for (y, value) in y.chunks_exact_mut(out).zip(values) {
+    let ((out, features), (tokens, found)) = (weight.shape(), x.shape());
+    if found != features {
+        let (expected, found) = ((tokens, features), (tokens, found));
+        return Err(Error::ShapeMismatch { what: "activations", expected, found });
+    }
+    rows::check_len("output", y.len(), (tokens, out))?;
+    products(weight, x, finish, |row, values| {
+        for (y, &value) in y.chunks_exact_mut(out.max(1)).zip(values) {
             y[row] = value;
         }
-    }
+    });
     Ok(())
 }
 
-/// The outputs of each weight row, for all tokens. Shapes fit.
+/// Hands the outputs of each weight row for all tokens to `store`, row by row. Shapes fit.
 fn products(
     weight: &Quantized,
     x: &Activations,
     finish: impl Fn(usize, &mut [f32]) + Send + Sync,
-) -> impl Iterator<Item = (usize, Vec<f32>)> {
+    mut store: impl FnMut(usize, &[f32]),
+) {
     let ((out, features), tokens) = (weight.shape(), x.shape().0);
     let mut table = [0.0; 256];
     let inputs = Inputs::new(weight, x);
     let table = weight.value_table(&mut table);
-    let task = |block: usize| {
-        let first = block * ROWS_PER_TASK;
+    let task = |first: usize| {
         let count = ROWS_PER_TASK.min(out - first);
         let (mut codes, mut integers, mut decoded) = (vec![0; features], Vec::new(), Vec::new());
-        let mut results = Vec::with_capacity(count);
-        for row in first..first + count {
-            let mut values = vec![0.0; tokens];
+        let mut values = vec![0.0; count * tokens];
+        for (i, values) in values.chunks_exact_mut(tokens.max(1)).enumerate() {
+            let row = first + i;
             match &inputs {
-                Inputs::Integers { x: codes_of_x, segments } => {
+                Inputs::Integers { x: all, segments } => {
                     integers.resize(features, 0);
                     integer_row(weight, row, &mut codes, &mut integers);
-                    let factor = weight_factor(weight, row);
-                    for (token, value) in values.iter_mut().enumerate() {
-                        let codes = &codes_of_x[token * features..(token + 1) * features];
+                    let scale_at =
+                        |column: usize| f64::from(weight.scale(row, column / weight.grouping().size));
+                    let tokens = all.chunks_exact(features.max(1));
+                    for (token, (value, codes)) in values.iter_mut().zip(tokens).enumerate() {
                         let mut sum = 0.0;
-                        for segment in segments {
-                            let (start, end) = (segment.start, segment.end);
+                        for &Segment { start, end, x_group } in segments {
                             let whole = integer_dot(&codes[start..end], &integers[start..end]);
-                            let scale = f64::from(x.scale(token, segment.x_group)) * factor(start);
-                            sum += whole as f64 * scale;
+                            sum += whole as f64 * (f64::from(x.scale(token, x_group)) * scale_at(start));
                         }
                         for (&column, &kept) in x.outliers().iter().zip(x.kept(token)) {
-                            sum += f64::from(kept) * (f64::from(integers[column]) * factor(column));
+                            sum += f64::from(kept) * (f64::from(integers[column]) * scale_at(column));
                         }
                         *value = float::narrow(sum);
                     }
                 }
-                Inputs::Floats(x) => {
+                Inputs::Floats(all) => {
                     decoded.resize(features, 0.0);
                     weight.decode_row(row, table, &mut codes, &mut decoded);
-                    for (value, x) in values.iter_mut().zip(x.chunks_exact(features.max(1))) {
+                    for (value, x) in values.iter_mut().zip(all.chunks_exact(features.max(1))) {
                         *value = dot(&decoded, x);
                     }
                 }
             }
-            finish(row, &mut values);
-            results.push(values);
+            finish(row, values);
         }
-        results
+        values
     };
-    let blocks: Vec<(usize, Vec<Vec<f32>>)> = run(out.div_ceil(ROWS_PER_TASK), task).collect();
-    let rows = |(block, results): (usize, Vec<Vec<f32>>)| {
-        results.into_iter().enumerate().map(move |(i, values)| (block * ROWS_PER_TASK + i, values))
-    };
-    blocks.into_iter().flat_map(rows)
+    for (block, values) in run(out.div_ceil(ROWS_PER_TASK), |block| task(block * ROWS_PER_TASK)) {
+        for (i, values) in values.chunks_exact(tokens.max(1)).enumerate() {
+            store(block * ROWS_PER_TASK + i, values);
+        }
+    }
 }
 
 /// Inputs ready for the inner loop, row-major.
@@ -144,6 +179,7 @@ enum Inputs {
 }
 
 /// Columns `start .. end`, inside one group of the inputs and one of the weight.
+#[derive(Clone, Copy)]
 struct Segment {
     start: usize,
     end: usize,
@@ -188,12 +224,6 @@ fn segments(features: usize, weight: &Quantized, x: &Activations) -> Vec<Segment
         start = end;
     }
     segments
-}
-
-/// The scale at a column of a weight row.
-fn weight_factor(weight: &Quantized, row: usize) -> impl Fn(usize) -> f64 {
-    let size = weight.grouping().size;
-    move |column| f64::from(weight.scale(row, column / size))
 }
 
 /// Row `row` of the codes as whole numbers, zero points subtracted.
