@@ -196,3 +196,43 @@ fn the_file_form() {
     header.activation = Activation::INT8;
     assert!(matches!(read(&header, &parts), Err(Error::InvalidHeader { .. })));
 }
+
+#[test]
+fn the_presets_are_plain_values() {
+    let rows = scheme::INT8.with_group(Group::Row).with_scale_format(FloatFormat::F32);
+    assert_eq!(preset::llm_int8(), preset::rtn(rows).with_activation(Activation::LLM_INT8));
+    let fp4 = preset::Constraint::RatioOfTwo.fp4();
+    let parameters = preset::ZeroQuantFp { scheme: fp4, compensation: None };
+    let by_hand = preset::rtn(fp4).with_activation(Activation::FP8);
+    assert_eq!(preset::zeroquant_fp(parameters), by_hand);
+    let parameters = preset::ZeroQuantFp { compensation: Some((8, FloatFormat::F16)), ..parameters };
+    let by_hand = preset::lorc(fp4, 8, FloatFormat::F16).with_activation(Activation::FP8);
+    assert_eq!(preset::zeroquant_fp(parameters), by_hand);
+    for constraint in
+        [preset::Constraint::Free, preset::Constraint::PowerOfTwo, preset::Constraint::RatioOfTwo]
+    {
+        assert_eq!(constraint.fp4().check(), Ok(()));
+    }
+}
+
+/// The paper's order: a free scale, then M2, then M1; and what compensation leaves is the residual's tail.
+#[test]
+fn zeroquant_fp_as_its_paper_has_it() {
+    let w = weight(96, 256, 7);
+    let run = |constraint: preset::Constraint, compensation| {
+        plain(
+            w.as_ref(),
+            &preset::zeroquant_fp(preset::ZeroQuantFp { scheme: constraint.fp4(), compensation }),
+        )
+    };
+    let error = |constraint| run(constraint, None).info.relative_error;
+    let free = error(preset::Constraint::Free);
+    let (m1, m2) = (error(preset::Constraint::PowerOfTwo), error(preset::Constraint::RatioOfTwo));
+    assert!(free < m2 && free < m1, "free {free}, M1 {m1}, M2 {m2}");
+    let fitted = run(preset::Constraint::RatioOfTwo, Some((8, FloatFormat::F32)));
+    let residual = &w - fitted.split.base().unwrap().dequantize();
+    let tail = crate::common::tail(&crate::common::singular_values(residual.as_ref()), 8);
+    let found = fitted.info.relative_error * norm_squared(w.as_ref()).sqrt();
+    assert!(found >= tail * 0.9999 && found <= tail * 1.01, "{found} for {tail}");
+    assert!(fitted.info.relative_error < m2);
+}

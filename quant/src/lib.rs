@@ -72,5 +72,5 @@ pub use quantized::{PartLengths, Quantized, part_lengths};
 #[cfg(feature = "solve")]
 pub use rounder::{Context, quantize, quantize_with};
 pub use rounder::{Rounded, Rounder, nearest};
-pub use scheme::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
+pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;

@@ -7,6 +7,7 @@ mod floats;
 mod gguf;
 mod matmul;
 mod nearest;
+mod ratio;
 mod rounders;
 mod smooth;
 mod storage;
