@@ -1,5 +1,6 @@
 //! Tests of rankbit-linalg, one module per method.
 
+mod hadamard;
 mod metric;
 mod moments;
 mod random;

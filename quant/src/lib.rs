@@ -50,6 +50,7 @@ extern crate std;
 pub mod activation;
 mod block;
 pub mod code;
+mod codec;
 mod error;
 mod float;
 mod group;
@@ -60,6 +61,7 @@ mod rounder;
 pub mod rows;
 mod scale;
 pub mod scheme;
+pub mod simd;
 mod transform;
 
 pub use activation::{Activation, Activations};

@@ -41,8 +41,7 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
         _ => Vec::new(),
     };
     let steps = f64::from(scheme.code.max());
-    // Decoding multiplies by up to `steps`: no scale may carry that past f32, not even after rounding it.
-    let largest = f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON));
+    let largest = largest(steps);
     let range = |(index, (low, high)): (usize, (f32, f32))| {
         let absmax = high.max(-low);
         let (low, high) = (f64::from(low), f64::from(high));
@@ -60,6 +59,12 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
         ratio::constrain(&mut ranges, grouping, rule);
     }
     Ok(ranges)
+}
+
+/// The largest scale: decoding multiplies by up to `steps`, and no scale may carry that past f32, not even after it
+/// is rounded.
+pub(crate) fn largest(steps: f64) -> f64 {
+    f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON))
 }
 
 /// `min(0, min w)` and `max(0, max w)` of each group.
@@ -97,23 +102,45 @@ fn power(absmax: f32, code: Code, rule: PowerRule) -> f64 {
     if absmax == 0.0 {
         return 0.0;
     }
-    let (emax, mantissa) = (exponent(code.max()), u32::from(code.mantissa_bits()));
-    let wanted = match rule {
-        PowerRule::Floor => exponent(absmax) - emax,
-        PowerRule::Even => {
-            // Half of the last kept bit; the carry moves the exponent.
-            let rounded = absmax.to_bits() + (1 << (22 - mantissa));
-            exponent(f32::from_bits(rounded)) - emax
-        }
-        PowerRule::Ceil => {
-            // Both are f32: the quotient of a power of two is exact in f64, any other is not one after rounding.
-            let ratio = f64::from(absmax) / f64::from(code.max());
-            let bits = ratio.to_bits();
-            let floor = i32::from(u16::from_le_bytes(low_half(bits >> 52))) - 1023;
-            floor + i32::from(bits << 12 != 0)
-        }
-    };
-    num_traits::Float::powi(2.0_f64, wanted.clamp(-127, 127 - emax))
+    num_traits::Float::powi(2.0_f64, Powers::new(code, rule).exponent(absmax))
+}
+
+/// The powers of two that a rule gives the groups of a code.
+#[derive(Clone, Copy)]
+pub(crate) struct Powers {
+    rule: PowerRule,
+    max: f32,
+    emax: i32,
+    mantissa: u32,
+}
+
+impl Powers {
+    pub(crate) fn new(code: Code, rule: PowerRule) -> Self {
+        let max = code.max();
+        Self { rule, max, emax: exponent(max), mantissa: u32::from(code.mantissa_bits()) }
+    }
+
+    /// The exponent for a group whose largest magnitude is `absmax`, positive and finite.
+    #[inline]
+    pub(crate) fn exponent(&self, absmax: f32) -> i32 {
+        let Self { rule, max, emax, mantissa } = *self;
+        let wanted = match rule {
+            PowerRule::Floor => exponent(absmax) - emax,
+            PowerRule::Even => {
+                // Half of the last kept bit; the carry moves the exponent.
+                let rounded = absmax.to_bits() + (1 << (22 - mantissa));
+                exponent(f32::from_bits(rounded)) - emax
+            }
+            PowerRule::Ceil => {
+                // Both are f32: the quotient of a power of two is exact in f64, any other is not one after rounding.
+                let ratio = f64::from(absmax) / f64::from(max);
+                let bits = ratio.to_bits();
+                let floor = i32::from(u16::from_le_bytes(low_half(bits >> 52))) - 1023;
+                floor + i32::from(bits << 12 != 0)
+            }
+        };
+        wanted.clamp(-127, 127 - emax)
+    }
 }
 
 /// The lowest 16 bits.

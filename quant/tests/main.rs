@@ -5,6 +5,7 @@ mod bad_input;
 mod common;
 mod floats;
 mod gguf;
+mod levels;
 mod matmul;
 mod nearest;
 mod ratio;

@@ -120,14 +120,13 @@ fn products(
     mut store: impl FnMut(usize, &[f32]),
 ) {
     let (out, features) = weight.shape();
-    let mut table = [0.0; 256];
-    let table = weight.value_table(&mut table);
+    let decoder = weight.decoder();
     let task = |first: usize| {
         let count = ROWS_PER_TASK.min(out - first);
-        let (mut codes, mut row) = (vec![0; features], vec![0.0; features]);
+        let mut row = vec![0.0; features];
         let mut values = vec![0.0; count * tokens];
         for (i, values) in values.chunks_exact_mut(tokens.max(1)).enumerate() {
-            weight.decode_row(first + i, table, &mut codes, &mut row);
+            weight.decode_row(first + i, &decoder, &mut row);
             for (value, x) in values.iter_mut().zip(x.chunks_exact(features.max(1))) {
                 *value = dot(&row, x);
             }

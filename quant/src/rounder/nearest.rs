@@ -35,6 +35,8 @@ use crate::{
     pack,
     rows::{RowMajor, Rows},
 };
+#[cfg(target_arch = "x86_64")]
+use crate::{codec::encode, simd::Kernels};
 use alloc::{vec, vec::Vec};
 
 /// Quantizes the row-major matrix `weight` of `shape`, `[out, in]`, by `scheme`: what
@@ -53,6 +55,13 @@ pub(super) fn quantize(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Er
     let shape = (weight.nrows(), weight.ncols());
     let lengths = crate::quantized::part_lengths(shape, scheme)?;
     let grouping = scheme.grouping(shape)?;
+    #[cfg(target_arch = "x86_64")]
+    if let Kernels::Avx2(avx2) = Kernels::current()
+        && let Some((codes, scales, zeros)) = encode::quantize(avx2, weight, scheme, &grouping, lengths)
+    {
+        let quantized = Quantized::from_parts(shape, *scheme, codes, scales, zeros)?;
+        return Ok(Rounded { quantized, widened_from: None });
+    }
     let ranges = ranges(weight, scheme, &grouping)?;
     if let Layout::Block(block) = scheme.layout {
         return encode_blocks(weight, scheme, block, lengths.codes);
@@ -128,7 +137,7 @@ fn in_range(scale: f64, format: FloatFormat) -> bool {
     clippy::cast_sign_loss,
     reason = "the value was clamped to 0 ..= 255 and is whole"
 )]
-fn zero_point(low: f64, scale: f32, code: Code) -> u8 {
+pub(crate) fn zero_point(low: f64, scale: f32, code: Code) -> u8 {
     let position = if scale > 0.0 { -low / f64::from(scale) } else { 0.0 };
     let position = float::narrow(position.clamp(0.0, f64::from(code.max())));
     code::int::round_ties_even(position) as u8
