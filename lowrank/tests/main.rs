@@ -1,5 +1,6 @@
 //! Tests of the split: recipes and their theorems, products, the file form.
 
+mod activations;
 mod bad_input;
 mod common;
 mod file;

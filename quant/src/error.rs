@@ -96,6 +96,20 @@ pub enum Error {
         /// The value given.
         found: f64,
     },
+    /// A policy for activations whose fields make no sense.
+    #[error("activation policy is not valid: {reason}")]
+    InvalidActivation {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// NaN or an infinity among activations to be quantized.
+    #[error("activation[{token}, {feature}] is not finite")]
+    ActivationNonFinite {
+        /// Token of the first such entry.
+        token: usize,
+        /// Its feature.
+        feature: usize,
+    },
     /// From the linear algebra: a Gram matrix that is none, or not positive definite.
     #[cfg(feature = "solve")]
     #[error(transparent)]

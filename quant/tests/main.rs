@@ -1,5 +1,6 @@
 //! Tests of the quantizers, their storage and their products.
 
+mod activations;
 mod bad_input;
 mod common;
 mod floats;
@@ -7,6 +8,7 @@ mod gguf;
 mod levels;
 mod matmul;
 mod nearest;
+mod ratio;
 mod rounders;
 mod smooth;
 mod storage;
