@@ -3,7 +3,10 @@
 mod bad_input;
 mod common;
 mod file;
+mod hawq;
 mod matmul;
+mod plan;
 mod presets;
+mod relevance;
 mod rounders;
 mod split;
