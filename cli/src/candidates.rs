@@ -39,6 +39,13 @@ pub(crate) fn schemes(plan: &Plan, request: &Request, names: &[String]) -> Resul
     Ok(schemes)
 }
 
+/// The format among `names` that stands for all of them in a method's plan: the first that takes `--group` and
+/// `--scale`, else the first.
+pub(crate) fn first(names: &[String]) -> Option<String> {
+    let free = |name: &&String| Scheme::named(name).is_some_and(|scheme| scheme.block_len().is_none());
+    names.iter().find(free).or(names.first()).cloned()
+}
+
 /// `--budget`: bits per weight.
 pub(crate) fn parse_budget(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

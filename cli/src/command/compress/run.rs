@@ -48,6 +48,7 @@ pub(super) struct Fitted {
     pub(super) parts: Vec<Part>,
     pub(super) norm_squared: f64,
     pub(super) metric_norm_squared: Option<f64>,
+    pub(super) stored_bits: u64,
 }
 
 /// What became of one tensor.
@@ -376,6 +377,7 @@ impl Job {
         };
         drop(moments);
         let bits_per_weight = fitted.split.bits_per_weight();
+        let stored_bits = fitted.split.stored_bits();
         let (header, parts) = file::write(&fitted.split);
         let recipe = serde_json::to_value(&recipe).map_err(|error| fail(&error))?;
         let group = header.scheme.map(|scheme| GroupName::from(scheme.group));
@@ -418,7 +420,14 @@ impl Job {
             warnings,
             rest,
         };
-        Ok(Fitted { report, record, parts, norm_squared: loaded.norm_squared, metric_norm_squared })
+        Ok(Fitted {
+            report,
+            record,
+            parts,
+            norm_squared: loaded.norm_squared,
+            metric_norm_squared,
+            stored_bits,
+        })
     }
 
     /// The tensors left alone, with names.
