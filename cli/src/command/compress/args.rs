@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use rankbit::quant::{FloatFormat, Group};
 
 use crate::error::Error;
-use crate::method::{self, Method, Plan, Request, RounderName};
+use crate::method::{self, Activations, Method, Plan, Request, RounderName};
 use crate::select;
 
 /// Arguments of `compress`.
@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// Smoothing strength, 0 to 1 [default: 0.5 for svdquant with --calib].
     #[arg(long, value_name = "ALPHA", value_parser = method::parse_smooth)]
     smooth: Option<f64>,
+    /// What the inputs of the quantized term become when the file is used [default: the method's own, mostly float].
+    #[arg(long, value_enum)]
+    activations: Option<Activations>,
     /// Alternations at most [default: 10].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
@@ -119,6 +122,7 @@ impl Args {
                 scale: self.scale,
                 factors: self.factors,
                 smooth: self.smooth,
+                activations: self.activations,
                 rounds: self.rounds,
                 calibrated: self.calib.is_some(),
                 seed: self.seed,
