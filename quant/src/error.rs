@@ -110,6 +110,15 @@ pub enum Error {
         /// Its feature.
         feature: usize,
     },
+    /// An order that does not name every input once.
+    #[error("entry {index} of the permutation is out of range or there already")]
+    NotAPermutation {
+        /// The first such entry.
+        index: usize,
+    },
+    /// A transform that mixes or moves features, where each must stay by itself.
+    #[error("only smoothing can be folded into an elementwise layer: this transform mixes or moves features")]
+    NotElementwise,
     /// From the linear algebra: a Gram matrix that is none, or not positive definite.
     #[cfg(feature = "solve")]
     #[error(transparent)]

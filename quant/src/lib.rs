@@ -65,7 +65,7 @@ pub mod rows;
 mod scale;
 pub mod scheme;
 pub mod simd;
-mod transform;
+pub mod transform;
 
 pub use activation::{Activation, Activations};
 pub use block::Block;
@@ -79,3 +79,5 @@ pub use rounder::{Context, quantize, quantize_with};
 pub use rounder::{Rounded, Rounder, nearest};
 pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;
+#[cfg(feature = "solve")]
+pub use transform::{Permutation, Transform};

@@ -33,7 +33,7 @@ pub use ldlq::ldlq;
 pub use llm_int8::llm_int8;
 pub use lorc::lorc;
 pub use low_rank::low_rank;
-pub use lq_lora::lq_lora;
+pub use lq_lora::{lq_lora, lq_lora_candidates};
 pub use rtn::rtn;
 pub use svdquant::{SvdQuant, svdquant};
 pub use zeroquant_fp::{Constraint, ZeroQuantFp, zeroquant_fp};
