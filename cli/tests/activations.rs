@@ -158,29 +158,37 @@ fn measure(splits: &BTreeMap<String, Split>, policy: Option<Activation>, name: &
     (error, cosine)
 }
 
+/// LLM.int8() against plain 8-bit inputs: the columns that it keeps in floats are what spoils a token's scale.
 #[test]
 fn eight_bits_on_both_sides() {
     let llm = encoder(&["--method", "llm-int8"]);
-    let float = measure(&llm, Some(Activation::Float), "int8 rows, float inputs");
-    let plain = measure(&llm, Some(Activation::INT8), "int8 rows, int8 inputs");
-    let outliers = measure(&llm, None, "llm-int8");
-    println!("{float:?} {plain:?} {outliers:?}");
+    let (float, float_cosine) = measure(&llm, Some(Activation::Float), "int8 rows, float inputs");
+    let (plain, plain_cosine) = measure(&llm, Some(Activation::INT8), "int8 rows, int8 inputs");
+    let (outliers, cosine) = measure(&llm, None, "llm-int8");
+    assert!(float <= 0.0075 && float_cosine >= 0.999, "{float} {float_cosine}");
+    assert!(outliers <= 0.0140 && cosine >= 0.998, "{outliers} {cosine}");
+    assert!(plain <= 0.0165 && plain_cosine >= 0.995, "{plain} {plain_cosine}");
+    assert!(outliers < 0.9 * plain && cosine > plain_cosine, "{outliers} against {plain}");
 }
 
+/// Four bits in the weights, eight or four in the inputs.
 #[test]
 fn four_bits() {
     let w4 = encoder(&["--format", "int4"]);
-    measure(&w4, Some(Activation::INT8), "int4, int8 inputs");
-    measure(&w4, Some(Activation::INT4), "int4, int4 inputs");
-    measure(&w4, Some(Activation::integer(4, Group::Row)), "int4, int4 inputs per token");
+    let (w4a8, w4a8_cosine) = measure(&w4, Some(Activation::INT8), "int4, int8 inputs");
+    let (w4a4, w4a4_cosine) = measure(&w4, Some(Activation::INT4), "int4, int4 inputs");
+    let (tokens, _) = measure(&w4, Some(Activation::integer(4, Group::Row)), "int4, int4 inputs per token");
+    assert!(w4a8 <= 0.099 && w4a8_cosine >= 0.930, "{w4a8} {w4a8_cosine}");
+    assert!(w4a4 <= 0.170 && w4a4_cosine >= 0.880, "{w4a4} {w4a4_cosine}");
+    assert!(w4a4 < tokens, "{w4a4} {tokens}");
     let calibration = REAL.acts.path().to_str().expect("a plain path");
     let arguments = ["--method", "svdquant", "--format", "int4", "--rank", "32", "--calib", calibration];
-    measure(
-        &encoder(&[&arguments[..], &["--activations", "int4"]].concat()),
-        None,
-        "svdquant int4 r32, int4 inputs",
-    );
+    let svdquant = encoder(&[&arguments[..], &["--activations", "int4"]].concat());
+    let (svdquant, svdquant_cosine) = measure(&svdquant, None, "svdquant int4 r32, int4 inputs");
+    assert!(svdquant < 0.8 * w4a4 && svdquant_cosine > w4a4_cosine, "{svdquant} {svdquant_cosine}");
     let fp = encoder(&["--method", "zeroquant-fp"]);
-    measure(&fp, None, "zeroquant-fp");
-    measure(&fp, Some(Activation::INT8), "zeroquant-fp, int8 inputs");
+    let (fp8, fp8_cosine) = measure(&fp, None, "zeroquant-fp");
+    let (int8, _) = measure(&fp, Some(Activation::INT8), "zeroquant-fp, int8 inputs");
+    assert!(fp8 <= 0.16 && fp8_cosine >= 0.85, "{fp8} {fp8_cosine}");
+    println!("fp8 {fp8} int8 {int8}");
 }
