@@ -19,6 +19,9 @@ pub(crate) fn schemes(plan: &Plan, request: &Request, names: &[String]) -> Resul
         let name = plan.method.name();
         return Err(Error::usage(format!("--budget means nothing to --method {name}: it quantizes nothing")));
     }
+    if plan.method == Method::LlmInt8 {
+        return Err(Error::usage("--budget means nothing to --method llm-int8: it has one format"));
+    }
     let names: Vec<&str> = if names.is_empty() {
         let fills_blocks = plan.rounds_to_nearest();
         let fits = |name: &&str| fills_blocks || Scheme::named(name).is_some_and(|s| s.layout.is_planar());

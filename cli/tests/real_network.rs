@@ -13,15 +13,15 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-struct Real {
-    model: SentenceModel,
-    held_out: Vec<String>,
-    original: Embeddings,
+pub(crate) struct Real {
+    pub(crate) model: SentenceModel,
+    pub(crate) held_out: Vec<String>,
+    pub(crate) original: Embeddings,
     held: Calibration,
-    acts: tempfile::NamedTempFile,
+    pub(crate) acts: tempfile::NamedTempFile,
 }
 
-static REAL: LazyLock<Real> = LazyLock::new(|| {
+pub(crate) static REAL: LazyLock<Real> = LazyLock::new(|| {
     let model = SentenceModel::load().expect("the model: run scripts/fetch-model.sh");
     let text = Sentences::read(&corpus()).expect("the text: run scripts/fetch-model.sh");
     let original = model.embed(&text.held_out).expect("embeddings");

@@ -49,11 +49,14 @@ extern crate std;
 
 pub mod activation;
 mod block;
+pub mod clustered;
 pub mod code;
 mod codec;
 mod error;
 mod float;
 mod group;
+#[cfg(feature = "solve")]
+pub mod halo;
 pub mod matmul;
 pub mod pack;
 mod quantized;

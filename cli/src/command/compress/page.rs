@@ -5,6 +5,7 @@ mod closely;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rankbit::lowrank::ActivationRule;
 use rankbit::quant::Scheme;
 
 use super::run::Job;
@@ -56,6 +57,11 @@ fn description(job: &Job) -> String {
     }
     if let Some(alpha) = plan.smooth {
         text.push_str(&format!(", smoothing {alpha}"));
+    }
+    if let ActivationRule::Given(policy) = plan.recipe.activation
+        && !policy.is_float()
+    {
+        text.push_str(&format!(", inputs {policy}"));
     }
     format!("{text}, seed {}.", plan.seed)
 }

@@ -395,6 +395,7 @@ impl Job {
             format: format_name,
             group: group.clone(),
             rank,
+            activations: (!header.activation.is_float()).then(|| header.activation.to_string()),
             sparsity: None,
             bits_per_weight,
             relative_error: info.relative_error,
