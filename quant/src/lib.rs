@@ -32,6 +32,7 @@ extern crate std;
 
 mod block;
 pub mod code;
+pub mod dyadic;
 mod error;
 mod float;
 mod group;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod common;
+mod dyadic;
 mod floats;
 mod gguf;
 mod matmul;

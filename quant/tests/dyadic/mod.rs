@@ -1,0 +1,11 @@
+//! Integer-only arithmetic: every result against exact rational arithmetic.
+
+mod bad_input;
+mod calibrate;
+mod cost;
+mod exact;
+mod layers;
+mod number;
+mod oracle;
+mod pool;
+mod pure;
