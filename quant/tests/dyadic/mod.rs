@@ -3,6 +3,7 @@
 mod bad_input;
 mod calibrate;
 mod cost;
+mod digits;
 mod exact;
 mod layers;
 mod number;

@@ -4,18 +4,30 @@
 use std::fs;
 use std::path::Path;
 
-/// The modules' code without comments.
+const FORBID: &str = "#![forbid(clippy::float_arithmetic, clippy::disallowed_types, unsafe_code)]";
+
+/// The code of a file without comments, and its name.
+fn source(path: &Path) -> (String, String) {
+    let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned() + "\n";
+    let text: String = fs::read_to_string(path).unwrap().lines().map(code).collect();
+    (path.file_name().unwrap().to_string_lossy().into_owned(), text)
+}
+
+/// The modules of inference.
 fn sources() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dyadic/integer");
     let mut sources = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         assert!(path.is_file(), "this test looks at one folder: {}", path.display());
-        let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned() + "\n";
-        let text: String = fs::read_to_string(&path).unwrap().lines().map(code).collect();
-        sources.push((path.file_name().unwrap().to_string_lossy().into_owned(), text));
+        sources.push(source(&path));
     }
     sources
+}
+
+/// The example's network.
+fn network() -> (String, String) {
+    source(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits/network.rs"))
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -34,15 +46,14 @@ fn is_float_literal(word: &str) -> bool {
 fn no_float_is_named() {
     let sources = sources();
     assert!(sources.len() >= 10, "the modules have moved");
-    for (file, text) in &sources {
+    for (file, text) in sources.iter().chain([&network()]) {
         for word in words(text) {
             let float = ["f16", "f32", "f64", "f128", "bf16"].iter().any(|name| word.ends_with(name));
             assert!(!float && !is_float_literal(word), "{file} knows a float: {word}");
         }
-        assert!(!text.contains("unsafe") || file == "mod.rs", "{file}: bits could become anything");
     }
     let (_, head) = sources.iter().find(|(file, _)| file == "mod.rs").unwrap();
-    assert!(head.contains("#![forbid(clippy::float_arithmetic, clippy::disallowed_types, unsafe_code)]"));
+    assert!(head.contains(FORBID) && network().1.contains(FORBID));
 }
 
 #[test]
@@ -62,6 +73,8 @@ fn nothing_else_is_used() {
         }
         assert!(!text.contains("super::super"), "{file} leaves the folder");
     }
+    let (_, text) = network();
+    assert!(!text.contains("calibrate") && !text.contains("Activation"), "calibration knows floats");
 }
 
 #[test]
