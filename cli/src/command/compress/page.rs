@@ -13,6 +13,7 @@ use crate::container::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::report::html::{Bar, Block, Fact, Figure, Page, Table};
 use crate::report::json::{Report, Tensor};
+use crate::report::limit;
 use crate::report::svg::{Chart, Series};
 use crate::report::terminal::{optional, shape};
 
@@ -25,6 +26,7 @@ pub(super) fn render(job: &Job, report: &Report, target: &Path) -> Result<String
     };
     if !report.tensors.is_empty() {
         page.blocks.extend(errors(report)?);
+        page.blocks.extend(against_limit(report)?);
         let stored = Checkpoint::open(target)?;
         let samples = closely::samples(report);
         page.blocks.extend(closely::spectra(job, report, &samples, &stored)?);
@@ -138,11 +140,22 @@ fn errors(report: &Report) -> Result<Vec<Block>, Error> {
         let each = (1..).zip(&report.tensors);
         each.filter_map(|(i, tensor)| Some((f64::from(i), error(tensor)?))).collect()
     };
-    let mut series =
-        vec![Series { color: 1, points: points(&|t| Some(t.relative_error)), line: false, marks: true }];
+    let mut series = vec![Series {
+        color: 1,
+        points: points(&|t| Some(t.relative_error)),
+        line: false,
+        marks: true,
+        ..Series::default()
+    }];
     let mut legend = vec![(1, "relative error".to_owned())];
     if report.total.metric_error.is_some() {
-        series.push(Series { color: 3, points: points(&|t| t.metric_error), line: false, marks: true });
+        series.push(Series {
+            color: 3,
+            points: points(&|t| t.metric_error),
+            line: false,
+            marks: true,
+            ..Series::default()
+        });
         legend.push((3, "error on the calibration".to_owned()));
     }
     let chart = Chart {
@@ -169,16 +182,43 @@ fn errors(report: &Report) -> Result<Vec<Block>, Error> {
     Ok(blocks)
 }
 
+/// Error of each tensor against its bits, with the Gaussian limit.
+fn against_limit(report: &Report) -> Result<Vec<Block>, Error> {
+    let points: Vec<(f64, f64)> =
+        report.tensors.iter().map(|tensor| (tensor.bits_per_weight, tensor.relative_error)).collect();
+    let limit = limit::series(points.iter().copied());
+    let tensors = Series { color: 1, points, marks: true, ..Series::default() };
+    let chart = Chart {
+        x_label: "bits per weight".to_owned(),
+        y_label: "relative error".to_owned(),
+        log: true,
+        series: vec![tensors, limit],
+        size: (760, 320),
+        ..Chart::default()
+    };
+    Ok(vec![
+        Block::Heading {
+            title: "Error against bits".to_owned(),
+            text: "No method stores independent Gaussian weights with less error than 2⁻ᵇ at b bits. Points below the \
+                   line have structure that was used: few ranks, or rows of very different size."
+                .to_owned(),
+        },
+        Block::Legend(vec![(1, "a tensor".to_owned()), (limit::COLOR, limit::LEGEND.to_owned())]),
+        Block::Charts(vec![Figure { svg: chart.render()?, title: String::new(), note: String::new() }]),
+    ])
+}
+
 fn table(report: &Report) -> Table {
     let metric = report.total.metric_error.is_some();
     let mut headings = vec!["tensor", "shape", "bits/weight"];
     headings.extend(metric.then_some("error on calibration"));
-    headings.push("relative error");
+    headings.extend(["relative error", limit::HEADING]);
     let row =
         |name: String, shape: String, bits: Option<f64>, under_metric: Option<f64>, error: Option<f64>| {
             let mut row = vec![name, shape, optional(bits, 3)];
             row.extend(metric.then(|| optional(under_metric, 4)));
             row.push(optional(error, 4));
+            row.push(bits.zip(error).map_or_else(String::new, |(bits, error)| limit::ratio(bits, error)));
             row
         };
     let rows = report.tensors.iter().map(|tensor| {
