@@ -37,6 +37,7 @@ mod error;
 mod fit;
 mod low_rank;
 mod part;
+pub mod plan;
 pub mod preset;
 mod recipe;
 pub mod split;

@@ -149,6 +149,7 @@ pub enum Error {
         found: i64,
     },
     /// From the linear algebra: a Gram matrix that is none, or not positive definite.
+    #[cfg(feature = "solve")]
     #[error(transparent)]
     Linalg(#[from] rankbit_linalg::Error),
 }

@@ -5,6 +5,7 @@ mod common;
 mod dyadic;
 mod floats;
 mod gguf;
+mod levels;
 mod matmul;
 mod nearest;
 mod rounders;

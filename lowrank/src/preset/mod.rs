@@ -28,7 +28,7 @@ pub use hqq::hqq;
 pub use ldlq::ldlq;
 pub use lorc::lorc;
 pub use low_rank::low_rank;
-pub use lq_lora::lq_lora;
+pub use lq_lora::{lq_lora, lq_lora_candidates};
 pub use rtn::rtn;
 pub use svdquant::{SvdQuant, svdquant};
 

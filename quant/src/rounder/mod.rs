@@ -8,16 +8,27 @@
 //! | [`Rounder::Hqq`] | scales and zero points under an ℓp norm that forgives outliers, then nearest | |
 //! | [`Rounder::Gptq`], [`Rounder::Ldlq`] | codes one column after the other, errors fed back | a Gram matrix |
 //! | [`Rounder::CoordinateDescent`] | all of it: searched scales, fed-back codes, then both in turn | a Gram matrix |
+//!
+//! All but the first need linear algebra, and so the feature `solve`; [`nearest::quantize_rows`] does without.
 
+#[cfg(feature = "solve")]
 mod descent;
+#[cfg(feature = "solve")]
 mod gptq;
+#[cfg(feature = "solve")]
 mod grid;
+#[cfg(feature = "solve")]
 mod hqq;
 pub mod nearest;
+#[cfg(feature = "solve")]
 mod search;
+#[cfg(feature = "solve")]
 mod stochastic;
 
-use crate::{Error, FloatFormat, Quantized, Scheme};
+#[cfg(feature = "solve")]
+use crate::{Error, Scheme};
+use crate::{FloatFormat, Quantized};
+#[cfg(feature = "solve")]
 use rankbit_linalg::faer::MatRef;
 
 /// A rule that chooses scales and codes.
@@ -105,6 +116,7 @@ impl Rounder {
 }
 
 /// What a rounder may know besides the matrix and the scheme.
+#[cfg(feature = "solve")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context<'a> {
     /// The form under which errors count, `tr(E·H·Eᵀ)`: `[in, in]`, the Gram matrix of the layer's inputs in the
@@ -125,6 +137,7 @@ pub struct Rounded {
 ///
 /// # Errors
 /// As [`quantize_with`].
+#[cfg(feature = "solve")]
 pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> Result<Rounded, Error> {
     quantize_with(weight, scheme, rounder, &Context::default())
 }
@@ -145,6 +158,7 @@ pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> R
 /// weights too large for the f16 scales of a block layout; [`Error::MissingHessian`];
 /// [`Error::ShapeMismatch`] for a Gram matrix of another width; [`Error::InvalidOption`]; and from
 /// [`Error::Linalg`] a Gram matrix that is not symmetric, not finite or, after damping, not positive definite.
+#[cfg(feature = "solve")]
 pub fn quantize_with(
     weight: MatRef<'_, f32>,
     scheme: &Scheme,
