@@ -1,18 +1,16 @@
-//! What a choice of bits costs: the three limits of HAWQ-V3's program.
+//! What a choice of bits costs a layer, in the three measures that HAWQ-V3's program limits.
 //!
 //! ```text
-//! minimize Σ_i Ω_i(b_i)   subject to   Σ size_i(b_i) ≤ S,  Σ bops_i(b_i) ≤ B,  Σ latency_i(b_i) ≤ T
-//! size_i(b)    = weights · b / 8 bytes
-//! bops_i(b)    = MAC · b_w · b_a
-//! latency_i(b) = overhead + MAC / rate(b)          measured per device, or a table of the caller's
+//! size         = weights · b bits
+//! operations   = MAC · b_w · b_a
+//! latency      = overhead + MAC / rate(b)
 //! ```
-//! Ω is the caller's sensitivity: HAWQ's `(Tr(H)/n)·‖Q_b(W) - W‖²`, or any other. Layers whose outputs meet in a residual
-//! addition share their bits; the first and the last layer keep 8.
+//! The program itself, with sensitivities of any kind, is in the crate `rankbit-lowrank` (`plan::hawq`): a layer there
+//! takes `weights` and `macs` of [`Work`] and, per option, [`Speed::nanoseconds`] or a measured table.
 //!
-//! Source: HAWQ-V3 (arXiv 2011.10680), §3.4, eq. 7 to 10.
+//! Source: HAWQ-V3 (arXiv 2011.10680), §3.4.
 
 use crate::Error;
-use alloc::vec::Vec;
 
 /// What a layer computes, whatever its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,65 +57,36 @@ impl Work {
     }
 }
 
-/// How fast a device is at a width: `seconds = overhead + MAC / rate`.
+/// How fast a device is at a width.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Speed {
-    /// Bits of weights and activations.
-    pub bits: u8,
     /// Multiply-accumulate operations per second.
     pub rate: f64,
     /// Seconds that a layer takes however small it is.
     pub overhead: f64,
 }
 
-/// What one layer costs at one width.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Cost {
-    /// Bits of weights and activations.
-    pub bits: u8,
-    /// Bits of the stored weights.
-    pub size: u64,
-    /// Bit operations for one input.
-    pub bit_operations: u64,
-    /// Seconds for one input.
-    pub latency: f64,
-}
-
-/// The costs of a layer, one per speed: a row of the program, weights and activations sharing their bits.
-///
-/// # Errors
-/// [`Error::TooLarge`] when a count overflows; [`Error::InvalidOption`] for a rate that is not positive and finite, or
-/// an overhead that is negative or not finite.
-pub fn costs(work: Work, speeds: &[Speed]) -> Result<Vec<Cost>, Error> {
-    let cost = |speed: &Speed| {
+impl Speed {
+    /// `overhead + MAC / rate` in nanoseconds, rounded up: the whole unit that the program's limits are counted in.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a rate that is not positive and finite, or an overhead that is negative or not
+    /// finite; [`Error::TooLarge`] for more than 2⁶³ nanoseconds.
+    pub fn nanoseconds(&self, work: &Work) -> Result<u64, Error> {
         for (what, requirement, found, fine) in [
-            ("rate", "positive and finite", speed.rate, speed.rate > 0.0),
-            ("overhead", "at least 0 and finite", speed.overhead, speed.overhead >= 0.0),
+            ("rate", "positive and finite", self.rate, self.rate > 0.0),
+            ("overhead", "at least 0 and finite", self.overhead, self.overhead >= 0.0),
         ] {
             if !fine || !found.is_finite() {
                 return Err(Error::InvalidOption { what, requirement, found });
             }
         }
-        Ok(Cost {
-            bits: speed.bits,
-            size: work.size(speed.bits)?,
-            bit_operations: work.bit_operations(speed.bits, speed.bits)?,
-            latency: speed.overhead + work.macs as f64 / speed.rate,
-        })
-    };
-    speeds.iter().map(cost).collect()
-}
-
-/// A limit between two totals, as HAWQ-V3 states its limits: `low + fraction·(high - low)`, with fractions ¼, ½ and ¾
-/// between all layers at 4 and all at 8 bits.
-///
-/// # Errors
-/// [`Error::InvalidOption`] for a fraction outside 0 ..= 1.
-pub fn between(low: f64, high: f64, fraction: f64) -> Result<f64, Error> {
-    if (0.0..=1.0).contains(&fraction) {
-        Ok(low + fraction * (high - low))
-    } else {
-        Err(Error::InvalidOption { what: "fraction", requirement: "0 to 1", found: fraction })
+        let nanoseconds = num_traits::Float::ceil((self.overhead + work.macs as f64 / self.rate) * 1e9);
+        if nanoseconds < 9.2e18 {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, 0 to 2⁶³")]
+            return Ok(nanoseconds as u64);
+        }
+        Err(Error::TooLarge { what: "latency" })
     }
 }
 

@@ -38,6 +38,7 @@
 pub mod calibrate;
 pub mod cost;
 pub mod integer;
+pub(crate) mod stored;
 
 pub use calibrate::Activation;
 pub use integer::{

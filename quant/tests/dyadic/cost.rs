@@ -1,7 +1,7 @@
 //! Counting operations, bits and seconds.
 
 use rankbit_quant::Error;
-use rankbit_quant::dyadic::cost::{Speed, Work, between, costs};
+use rankbit_quant::dyadic::cost::{Speed, Work};
 
 #[test]
 fn counts_of_a_known_layer() {
@@ -15,14 +15,11 @@ fn counts_of_a_known_layer() {
 }
 
 #[test]
-fn a_row_of_the_program() {
+fn latency_is_counted_in_whole_nanoseconds() {
     let work = Work { macs: 1000, weights: 10 };
-    let speeds = [Speed { bits: 4, rate: 2e3, overhead: 0.25 }, Speed { bits: 8, rate: 1e3, overhead: 0.25 }];
-    let [four, eight] = costs(work, &speeds).unwrap()[..] else { panic!("two costs") };
-    assert_eq!((four.size, four.bit_operations, four.latency), (40, 16_000, 0.75));
-    assert_eq!((eight.size, eight.bit_operations, eight.latency), (80, 64_000, 1.25));
-    assert_eq!(between(four.latency, eight.latency, 0.5).unwrap(), 1.0);
-    assert_eq!((between(1.0, 3.0, 0.0).unwrap(), between(1.0, 3.0, 1.0).unwrap()), (1.0, 3.0));
+    assert_eq!(Speed { rate: 2e3, overhead: 0.25 }.nanoseconds(&work), Ok(750_000_000));
+    assert_eq!(Speed { rate: 3e12, overhead: 0.0 }.nanoseconds(&work), Ok(1), "rounded up");
+    assert_eq!(Speed { rate: 1.0, overhead: 0.0 }.nanoseconds(&Work { macs: 0, weights: 1 }), Ok(0));
 }
 
 #[test]
@@ -39,10 +36,9 @@ fn hopeless_counts_are_refused() {
     for (rate, overhead) in
         [(0.0, 0.0), (-1.0, 0.0), (f64::NAN, 0.0), (f64::INFINITY, 0.0), (1.0, -1.0), (1.0, f64::NAN)]
     {
-        let speed = Speed { bits: 8, rate, overhead };
-        assert!(matches!(costs(work, &[speed]), Err(Error::InvalidOption { .. })), "{rate} {overhead}");
+        let latency = Speed { rate, overhead }.nanoseconds(&work);
+        assert!(matches!(latency, Err(Error::InvalidOption { .. })), "{rate} {overhead}");
     }
-    for fraction in [-0.1, 1.1, f64::NAN] {
-        assert!(matches!(between(0.0, 1.0, fraction), Err(Error::InvalidOption { .. })));
-    }
+    let forever = Speed { rate: f64::MIN_POSITIVE, overhead: 0.0 };
+    assert!(matches!(forever.nanoseconds(&work), Err(Error::TooLarge { .. })));
 }

@@ -10,3 +10,4 @@ mod number;
 mod oracle;
 mod pool;
 mod pure;
+mod stored;

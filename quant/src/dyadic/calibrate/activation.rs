@@ -134,7 +134,7 @@ impl Observed {
 }
 
 /// To the nearest whole number, ties to even.
-pub(super) fn rne(x: f64) -> f64 {
+pub(in crate::dyadic) fn rne(x: f64) -> f64 {
     // 1.5·2⁵²: below 2⁵¹ the sum's unit in the last place is 1. Beyond, every f64 is whole or clamped by the caller.
     const ROUNDING: f64 = 6_755_399_441_055_744.0;
     if Float::abs(x) < 2_251_799_813_685_248.0 { (x + ROUNDING) - ROUNDING } else { x }

@@ -19,7 +19,8 @@ mod batch_norm;
 mod layer;
 mod scale;
 
+pub(super) use activation::rne;
 pub use activation::{Activation, Observed};
 pub use batch_norm::BatchNorm;
-pub use layer::{Calibrated, average_pool, conv2d, linear, requantize, residual};
+pub use layer::{Calibrated, average_pool, conv2d, linear, linear_from, requantize, residual};
 pub use scale::dyadic;
