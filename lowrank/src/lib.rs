@@ -45,5 +45,5 @@ pub mod split;
 pub use error::Error;
 pub use fit::{Adjustment, Fit, FitInfo, Input, Iterate, fit, fit_observed};
 pub use low_rank::{Factor, LowRank};
-pub use recipe::{MetricRule, Recipe, Rounds, Space, Step, Stop, TransformRule};
+pub use recipe::{ActivationRule, MetricRule, Recipe, Rounds, Space, Step, Stop, TransformRule};
 pub use split::Split;

@@ -47,6 +47,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod activation;
 mod block;
 pub mod code;
 mod codec;
@@ -62,8 +63,9 @@ pub mod rows;
 mod scale;
 pub mod scheme;
 pub mod simd;
-mod transform;
+pub mod transform;
 
+pub use activation::{Activation, Activations};
 pub use block::Block;
 pub use code::{Code, MiniFloat, Table};
 pub use error::Error;
@@ -73,5 +75,7 @@ pub use quantized::{PartLengths, Quantized, part_lengths};
 #[cfg(feature = "solve")]
 pub use rounder::{Context, quantize, quantize_with};
 pub use rounder::{Rounded, Rounder, nearest};
-pub use scheme::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
+pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;
+#[cfg(feature = "solve")]
+pub use transform::{Permutation, Transform};

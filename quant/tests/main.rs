@@ -1,5 +1,6 @@
 //! Tests of the quantizers, their storage and their products.
 
+mod activations;
 mod bad_input;
 mod common;
 mod dyadic;
@@ -8,6 +9,7 @@ mod gguf;
 mod levels;
 mod matmul;
 mod nearest;
+mod ratio;
 mod rounders;
 mod smooth;
 mod storage;

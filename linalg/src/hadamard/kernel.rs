@@ -1,4 +1,4 @@
-//! The loops: butterflies over powers of two, and the dense product with a small core.
+//! A row through `H_{2^k} ⊗ H_m`: the dense product with the small core, then butterflies.
 //!
 //! Written once in fixed-size arrays that compilers turn into vector instructions, and compiled for each instruction
 //! set that `pulp` detects. Every product is with ±1, hence exact, and sums have one order: all of them give the same
@@ -6,26 +6,27 @@
 
 use crate::Scalar;
 use alloc::vec::Vec;
+use pulp::NullaryFnOnce;
 
-/// Entries that are handled together.
-const LANES: usize = 16;
+/// Columns of a core that are handled together.
+const WIDTH: usize = 16;
 /// Runs that are multiplied by the core together.
 const RUNS: usize = 4;
-/// Largest core, rounded up to [`LANES`].
+/// Largest core, rounded up to [`WIDTH`].
 const WIDEST: usize = 176;
 
 /// A core of order m as the kernel reads it.
 pub(super) struct Core<T> {
     order: usize,
-    /// Columns, [`LANES`] at a time: group p holds m rows of its lanes; missing columns are 0.
-    groups: Vec<[T; LANES]>,
+    /// Columns, [`WIDTH`] at a time: group p holds m rows of its lanes; missing columns are 0.
+    groups: Vec<[T; WIDTH]>,
 }
 
 impl<T: Scalar> Core<T> {
     /// From the ±1 entries, row-major, or their transpose.
     pub(super) fn new(order: usize, signs: &[i8], transposed: bool) -> Self {
-        let mut groups = Vec::with_capacity(order.div_ceil(LANES) * order);
-        for first in (0..order).step_by(LANES) {
+        let mut groups = Vec::with_capacity(order.div_ceil(WIDTH) * order);
+        for first in (0..order).step_by(WIDTH) {
             groups.extend((0..order).map(|row| {
                 core::array::from_fn(|lane| {
                     let column = first + lane;
@@ -38,171 +39,142 @@ impl<T: Scalar> Core<T> {
     }
 }
 
-/// Each run of `block` entries of `rows` times `H_{2^k} ⊗ H_m`, without scaling; `core` is `H_m`, `block = 2^k·m`.
-pub(super) fn transform<T: Scalar>(rows: &mut [T], block: usize, core: &Core<T>) {
-    let arch = pulp::Arch::new();
-    // num-traits computes a fused product in software without `std`.
-    let fused = cfg!(all(feature = "std", target_arch = "x86_64")) && !matches!(arch, pulp::Arch::Scalar);
-    if fused {
-        arch.dispatch(|| blocks::<T, true>(rows, block, core));
-    } else {
-        arch.dispatch(|| blocks::<T, false>(rows, block, core));
-    }
-}
-
-#[inline(always)]
-fn blocks<T: Scalar, const FUSED: bool>(rows: &mut [T], block: usize, core: &Core<T>) {
-    for x in rows.chunks_exact_mut(block.max(1)) {
-        let order = core.order;
-        let mut half = if order == 1 {
-            within(x)
-        } else {
-            multiply::<T, FUSED>(x, core);
-            order
-        };
-        while half * 2 < block {
-            four(x, half);
-            half *= 4;
-        }
-        if half < block {
-            two(x, half);
+/// Each run of `block` entries of `row`, times `factors`, times `H_{2^k} ⊗ H_m`; `core` is `H_m`, `block = 2^k·m`.
+pub(super) fn transform<T: Scalar>(row: &mut [T], factors: &[T], block: usize, core: &Core<T>) {
+    let mut half = core.order;
+    match T::butterflies_in_registers(block) {
+        Some((done, run)) if core.order == 1 && run(row, factors) => half = done,
+        _ => {
+            let arch = pulp::Arch::new();
+            // num-traits computes a fused product in software without `std`.
+            let fused = cfg!(all(feature = "std", target_arch = "x86_64"));
+            let product = Product { row, factors, core };
+            if fused && !matches!(arch, pulp::Arch::Scalar) {
+                arch.dispatch(Fused(product));
+            } else {
+                arch.dispatch(product);
+            }
         }
     }
+    T::butterflies(row, block, half);
 }
 
-/// The butterflies at distances 1, 2, 4 and 8, where they fit. Returns the distance of the next.
-#[inline(always)]
-fn within<T: Scalar>(x: &mut [T]) -> usize {
-    if x.len() < LANES {
-        return 1;
+/// The factors, then the core.
+struct Product<'a, T> {
+    row: &'a mut [T],
+    factors: &'a [T],
+    core: &'a Core<T>,
+}
+
+/// The same with fused products.
+struct Fused<'a, T>(Product<'a, T>);
+
+// Types instead of closures, which are not always inlined where the instruction set is known.
+impl<T: Scalar> NullaryFnOnce for Product<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.run::<false>();
     }
-    let (chunks, _) = x.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        *chunk = level::<T, 8>(level::<T, 4>(level::<T, 2>(level::<T, 1>(*chunk))));
+}
+
+impl<T: Scalar> NullaryFnOnce for Fused<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.0.run::<true>();
     }
-    LANES
 }
 
-#[inline(always)]
-fn level<T: Scalar, const DISTANCE: usize>(x: [T; LANES]) -> [T; LANES] {
-    core::array::from_fn(|i| {
-        let (own, other) = (x[i], x[i ^ DISTANCE]);
-        if i & DISTANCE == 0 { own + other } else { other - own }
-    })
-}
-
-/// The butterflies at distance `half`.
-#[inline(always)]
-fn two<T: Scalar>(x: &mut [T], half: usize) {
-    for block in x.chunks_exact_mut(2 * half) {
-        let (a, b) = block.split_at_mut(half);
-        let ((a, a_rest), (b, b_rest)) = (a.as_chunks_mut::<LANES>(), b.as_chunks_mut::<LANES>());
-        for (a, b) in a.iter_mut().zip(b) {
-            (*a, *b) = (add(a, b), subtract(a, b));
+impl<T: Scalar> Product<'_, T> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (value, &factor) in self.row.iter_mut().zip(self.factors) {
+            *value *= factor;
         }
-        for (a, b) in a_rest.iter_mut().zip(b_rest) {
-            (*a, *b) = (*a + *b, *a - *b);
+        if self.core.order > 1 {
+            multiply::<T, FUSED>(self.row, self.core);
         }
     }
 }
 
-/// The butterflies at distances `half` and `2·half`.
+/// x·sign + sum; the product is exact, so both ways give the same bits.
 #[inline(always)]
-fn four<T: Scalar>(x: &mut [T], half: usize) {
-    for block in x.chunks_exact_mut(4 * half) {
-        let (low, high) = block.split_at_mut(2 * half);
-        let ((a, b), (c, d)) = (low.split_at_mut(half), high.split_at_mut(half));
-        quads::<T, LANES>(a, b, c, d);
-        // A core's order is a multiple of 4: what is left is 4, 8 or 12 entries, or fewer than 4 without a core.
-        let done = half - half % LANES;
-        let (a, b, c, d) = (&mut a[done..], &mut b[done..], &mut c[done..], &mut d[done..]);
-        quads::<T, 4>(a, b, c, d);
-        let done = a.len() - a.len() % 4;
-        quads::<T, 1>(&mut a[done..], &mut b[done..], &mut c[done..], &mut d[done..]);
-    }
-}
-
-/// [`four`] on as many entries as are multiples of `N`.
-#[inline(always)]
-fn quads<T: Scalar, const N: usize>(a: &mut [T], b: &mut [T], c: &mut [T], d: &mut [T]) {
-    let ((a, _), (b, _)) = (a.as_chunks_mut::<N>(), b.as_chunks_mut::<N>());
-    let ((c, _), (d, _)) = (c.as_chunks_mut::<N>(), d.as_chunks_mut::<N>());
-    for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
-        let (ab, a_b, cd, c_d) = (add(a, b), subtract(a, b), add(c, d), subtract(c, d));
-        (*a, *b, *c, *d) = (add(&ab, &cd), add(&a_b, &c_d), subtract(&ab, &cd), subtract(&a_b, &c_d));
-    }
-}
-
-#[inline(always)]
-fn add<T: Scalar, const N: usize>(a: &[T; N], b: &[T; N]) -> [T; N] {
-    core::array::from_fn(|i| a[i] + b[i])
-}
-
-#[inline(always)]
-fn subtract<T: Scalar, const N: usize>(a: &[T; N], b: &[T; N]) -> [T; N] {
-    core::array::from_fn(|i| a[i] - b[i])
+fn product_sum<T: Scalar, const FUSED: bool>(x: T, sign: T, sum: T) -> T {
+    if FUSED { num_traits::Float::mul_add(x, sign, sum) } else { x * sign + sum }
 }
 
 /// Each run of m entries of `x` times the core.
 #[inline(always)]
 fn multiply<T: Scalar, const FUSED: bool>(x: &mut [T], core: &Core<T>) {
-    let order = core.order;
-    let mut tiles = x.chunks_exact_mut(RUNS * order);
+    let mut results = [[T::default(); WIDEST]; RUNS];
+    let mut tiles = x.chunks_exact_mut(RUNS * core.order);
     for tile in &mut tiles {
-        runs::<T, FUSED, RUNS>(tile, core);
+        runs::<T, FUSED, RUNS>(tile, core, &mut results);
     }
-    for run in tiles.into_remainder().chunks_exact_mut(order) {
-        runs::<T, FUSED, 1>(run, core);
+    for run in tiles.into_remainder().chunks_exact_mut(core.order) {
+        runs::<T, FUSED, 1>(run, core, &mut results);
     }
 }
 
 /// `N` runs times the core: y_r = Σ_j x_rj · (row j of the core), one group of columns at a time.
 #[inline(always)]
-fn runs<T: Scalar, const FUSED: bool, const N: usize>(tile: &mut [T], core: &Core<T>) {
+fn runs<T: Scalar, const FUSED: bool, const N: usize>(
+    tile: &mut [T],
+    core: &Core<T>,
+    results: &mut [[T; WIDEST]; RUNS],
+) {
     let order = core.order;
-    let mut results = [[T::default(); WIDEST]; N];
+    let mut runs: [&[T]; N] = [&[]; N];
+    for (slot, run) in runs.iter_mut().zip(tile.chunks_exact(order)) {
+        *slot = run;
+    }
     for (group, rows) in core.groups.chunks_exact(order).enumerate() {
-        let mut sums = [[T::default(); LANES]; N];
+        let mut sums = [[T::default(); WIDTH]; N];
         for (j, signs) in rows.iter().enumerate() {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let x = tile[r * order + j];
-                *sums = core::array::from_fn(|lane| {
-                    if FUSED {
-                        num_traits::Float::mul_add(x, signs[lane], sums[lane])
-                    } else {
-                        sums[lane] + x * signs[lane]
-                    }
-                });
+            for (run, sums) in runs.iter().zip(&mut sums) {
+                let x = run[j];
+                for (sum, &sign) in sums.iter_mut().zip(signs) {
+                    *sum = product_sum::<T, FUSED>(x, sign, *sum);
+                }
             }
         }
         for (result, sums) in results.iter_mut().zip(&sums) {
-            result[group * LANES..(group + 1) * LANES].copy_from_slice(sums);
+            result[group * WIDTH..(group + 1) * WIDTH].copy_from_slice(sums);
         }
     }
-    for (run, result) in tile.chunks_exact_mut(order).zip(&results) {
+    for (run, result) in tile.chunks_exact_mut(order).zip(results.iter()) {
         run.copy_from_slice(&result[..order]);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{butterfly::Butterflies, matrix};
     use super::*;
     use crate::Stream;
+    use pulp::WithSimd;
 
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
         for order in [1, 12, 36, 172] {
             for block in [order, 2 * order, 8 * order, 64 * order] {
-                let core = Core::new(order, &super::super::matrix::signs(order), false);
-                let mut rows = alloc::vec![0_f32; 3 * block];
-                Stream::new(1, "kernel").fill_normal(&mut rows);
-                let mut plain = rows.clone();
-                let mut fused = rows.clone();
-                transform(&mut rows, block, &core);
-                blocks::<_, false>(&mut plain, block, &core);
-                blocks::<_, true>(&mut fused, block, &core);
-                assert_eq!(rows, plain, "{order} {block}");
-                assert_eq!(rows, fused, "{order} {block}");
+                let core = Core::new(order, &matrix::signs(order), false);
+                let mut row = alloc::vec![0_f32; 3 * block];
+                Stream::new(1, "kernel").fill_normal(&mut row);
+                let mut factors = row.clone();
+                Stream::new(2, "kernel").fill_normal(&mut factors);
+                let (mut plain, mut fused) = (row.clone(), row.clone());
+                transform(&mut row, &factors, block, &core);
+                let (factors, core) = (&factors, &core);
+                Product { row: &mut plain, factors, core }.run::<false>();
+                Product { row: &mut fused, factors, core }.run::<true>();
+                for other in [&mut plain, &mut fused] {
+                    Butterflies { row: other, block, half: order }.with_simd(pulp::Scalar);
+                    assert_eq!(&row, other, "{order} {block}");
+                }
             }
         }
     }

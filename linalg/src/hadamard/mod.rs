@@ -16,8 +16,11 @@
 //! factor 1/√b. The factor comes first, so nothing overflows that would fit with √b to spare. NaN and infinities
 //! spread over their row.
 
+mod butterfly;
 mod kernel;
 mod matrix;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86;
 
 use alloc::{vec, vec::Vec};
 
@@ -117,7 +120,8 @@ impl Hadamard {
         }
         let (row, column) = (row % self.block, column % self.block);
         let core = self.matrix[row % self.core * self.core + column % self.core];
-        if (row / self.core & column / self.core).count_ones() % 2 == 0 { core } else { -core }
+        let overlap = (row / self.core) & (column / self.core);
+        if overlap.count_ones().is_multiple_of(2) { core } else { -core }
     }
 
     /// Entry `at` of s: -1 where the random signs say so, else 1.
@@ -219,20 +223,25 @@ impl<T: Scalar> Prepared<T> {
 
     fn run(&self, rows: &mut [T]) {
         for row in rows.chunks_exact_mut(self.before.len().max(1)) {
-            scale(row, &self.before);
-            kernel::transform(row, self.block, &self.core);
-            if !self.after.is_empty() {
-                scale(row, &self.after);
+            kernel::transform(row, &self.before, self.block, &self.core);
+            for (value, &sign) in row.iter_mut().zip(&self.after) {
+                *value *= sign;
             }
         }
     }
 }
 
-fn scale<T: Scalar>(row: &mut [T], factors: &[T]) {
-    for (value, &factor) in row.iter_mut().zip(factors) {
-        *value = *value * factor;
-    }
+/// [`butterfly`] of one element type.
+macro_rules! butterflies {
+    ($name:ident, $element:ty) => {
+        /// The butterflies at `half` and beyond of each `block` entries of `row`.
+        pub(crate) fn $name(row: &mut [$element], block: usize, half: usize) {
+            pulp::Arch::new().dispatch(butterfly::Butterflies { row, block, half });
+        }
+    };
 }
+butterflies!(single_butterflies, f32);
+butterflies!(double_butterflies, f64);
 
 /// The largest power of two that divides `size`; 1 for 0.
 const fn power_of_two(size: usize) -> usize {

@@ -1,5 +1,5 @@
 use super::{PLAIN, nearest};
-use crate::{Recipe, Rounds, Step, Stop, TransformRule};
+use crate::{ActivationRule, Recipe, Rounds, Step, Stop, TransformRule};
 use alloc::{vec, vec::Vec};
 use rankbit_quant::{FloatFormat, Group, Scheme, scheme};
 
@@ -16,6 +16,7 @@ use rankbit_quant::{FloatFormat, Group, Scheme, scheme};
 pub fn lq_lora(scheme: Scheme, rank: usize, factors: FloatFormat, rounds: u32) -> Recipe {
     Recipe {
         transform: TransformRule::Identity,
+        activation: ActivationRule::FLOAT,
         metric: PLAIN,
         round: vec![Step::LowRank { rank, factors }, nearest(scheme)],
         rounds: Rounds { max: rounds, stop: Stop::FirstRise },
