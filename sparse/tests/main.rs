@@ -1,0 +1,7 @@
+//! Tests of patterns, masks, pruning, storage, products and schedules.
+
+mod common;
+mod criteria;
+mod patterns;
+mod prune;
+mod transposable;
