@@ -2,6 +2,11 @@
 
 mod common;
 mod criteria;
+mod matmul;
+mod oracle;
 mod patterns;
 mod prune;
+mod real_network;
+mod schedule;
+mod storage;
 mod transposable;

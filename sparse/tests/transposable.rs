@@ -69,8 +69,7 @@ fn on_normal_weights_the_fast_mask_loses_less_than_stated() {
         let exact = select(scores.as_ref(), &Pattern::Transposable(nm)).unwrap();
         let fast = transposable::fast_mask(scores.as_ref(), nm).unwrap();
         let ratio = total(&fast, &scores) / total(&exact, &scores);
-        println!("{nm}: {ratio}");
-        assert!((0.99..=1.0 + 1e-12).contains(&ratio), "{nm}: {ratio}");
+        assert!((0.995..=1.0 + 1e-12).contains(&ratio), "{nm}: {ratio}");
     }
 }
 
