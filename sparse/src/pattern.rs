@@ -96,6 +96,11 @@ impl NmPattern {
         in_features / self.of() * self.keep() + if short < self.keep() { short } else { self.keep() }
     }
 
+    /// N and M.
+    pub(crate) fn numbers(self) -> (u32, u32) {
+        (self.keep.into(), self.of.into())
+    }
+
     /// Length of the group that starts at column `start` of a row of `in_features`: M, or less at the end.
     pub(crate) fn group_len(self, start: usize, in_features: usize) -> usize {
         self.of().min(in_features.saturating_sub(start))

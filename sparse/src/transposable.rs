@@ -103,10 +103,10 @@ impl Flow {
         let mut distance = vec![FAR; nodes];
         let mut parent = vec![usize::MAX; nodes];
         let mut done = vec![false; nodes];
-        for row in 0..rows {
-            if self.row_room[row] > 0 {
+        for ((distance, room), potential) in distance.iter_mut().zip(&self.row_room).zip(&self.potential) {
+            if *room > 0 {
                 // From a source of potential 0, at no cost.
-                distance[row] = -self.potential[row];
+                *distance = -potential;
             }
         }
         loop {
@@ -208,8 +208,8 @@ fn swap_rows(gain: &[i64], used: &mut [bool], cols: usize, i: usize, k: usize) -
 /// Fills rows that greedy acceptance left short, along alternating paths (breadth first).
 fn complete(used: &mut [bool], row_room: &mut [usize], col_room: &mut [usize]) {
     let (rows, cols) = (row_room.len(), col_room.len());
-    for start in 0..rows {
-        while row_room[start] > 0 {
+    for (start, room) in row_room.iter_mut().enumerate() {
+        while *room > 0 {
             let mut parent = vec![usize::MAX; rows + cols];
             let mut queue = vec![start];
             let (mut head, mut end) = (0, None);
@@ -232,7 +232,7 @@ fn complete(used: &mut [bool], row_room: &mut [usize], col_room: &mut [usize]) {
             }
             let Some(mut node) = end else { break };
             col_room[node - rows] -= 1;
-            row_room[start] -= 1;
+            *room -= 1;
             while node != start {
                 let before = parent[node];
                 let (row, col) = if before < rows { (before, node - rows) } else { (node, before - rows) };

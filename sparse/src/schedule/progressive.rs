@@ -143,7 +143,7 @@ impl StructureDecay {
             let requirement = "not before the start";
             return Err(Error::InvalidOption { what: "end of the decay", requirement, found: end as f64 });
         }
-        let (keep, of) = (target.keep() as u32, target.of() as u32);
+        let (keep, of) = target.numbers();
         let frames: Vec<NmPattern> = match frames {
             Frames::Stepwise => {
                 let ratio = of / keep;
