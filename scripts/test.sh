@@ -114,10 +114,12 @@ begin 'documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --all-features --no-deps
 
 begin 'lints, each library alone'
-for crate in rankbit-linalg rankbit-quant rankbit-lowrank rankbit; do
+for crate in rankbit-linalg rankbit-quant rankbit-sparse rankbit-lowrank rankbit; do
     lint_alone --lib -p "$crate"
     lint_alone --lib -p "$crate" --no-default-features
 done
+lint_alone --lib -p rankbit-quant --no-default-features --features std
+lint_alone --lib -p rankbit-quant --no-default-features --features solve
 lint_alone --lib -p rankbit-lowrank --no-default-features --features file
 lint_alone -p rankbit-cli
 

@@ -3,7 +3,8 @@
 //! A [`Scheme`] says which numbers a few bits stand for and who shares a scale; [`quantize`] turns a matrix
 //! into its [`Quantized`] storage; [`matmul`] multiplies with that storage without ever decoding it as a whole.
 //!
-//! ```
+#![cfg_attr(feature = "solve", doc = "```")]
+#![cfg_attr(not(feature = "solve"), doc = "```text")]
 //! use rankbit_quant::{Group, Rounder, matmul, quantize, scheme};
 //! use rankbit_linalg::faer::Mat;
 //!
@@ -23,18 +24,40 @@
 //! # Ok::<(), rankbit_quant::Error>(())
 //! ```
 //!
-//! Without the default feature `std` the crate needs `alloc` only and products run on one thread.
+//! # Features
+//! Both are on by default.
+//! - `std`: products run on rayon's threads. Without it the crate needs `alloc` only and all runs on one thread.
+//! - `solve`: the rounders and transforms that need linear algebra, and matrices of `faer` in the interface. Without
+//!   it neither `faer` nor `rankbit-linalg` is built, and what an engine calls is left: formats, storage, rounding to
+//!   nearest and decoding, products; all over row-major slices.
+//!
+//! ```
+//! use rankbit_quant::{matmul, nearest, scheme};
+//!
+//! let keys = [0.25, -1.0, 0.5, 0.75, /* second row */ 1.0, 0.125, -0.5, 0.0];
+//! let stored = nearest::quantize_rows(&keys, (2, 4), &scheme::INT8)?.quantized;
+//! let mut scores = [0.0; 2];
+//! matmul::apply_rows_into(&stored, &[1.0, 0.0, 0.0, 2.0], 1, &mut scores)?;
+//! assert!((scores[0] - 1.75).abs() < 0.02 && (scores[1] - 1.0).abs() < 0.02);
+//! # Ok::<(), rankbit_quant::Error>(())
+//! ```
 #![no_std]
 
 extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod activation;
 mod block;
+pub mod clustered;
 pub mod code;
+mod codec;
+pub mod dyadic;
 mod error;
 mod float;
 mod group;
+#[cfg(feature = "solve")]
+pub mod halo;
 pub mod matmul;
 pub mod nested;
 pub mod pack;
@@ -44,9 +67,11 @@ pub mod rows;
 mod scale;
 mod scales;
 pub mod scheme;
-mod transform;
+pub mod simd;
+pub mod transform;
 mod zero;
 
+pub use activation::{Activation, Activations};
 pub use block::Block;
 pub use code::{Code, MiniFloat, Table};
 pub use error::Error;
@@ -54,8 +79,12 @@ pub use float::{FloatFormat, Floats};
 pub use group::{Group, Grouping};
 pub use nested::{Nested, Offset, ScaleBlock, ScaleCode};
 pub use quantized::{PartLengths, Quantized, part_lengths};
-pub use rounder::{Context, Rounded, Rounder, nearest, quantize, quantize_with};
+#[cfg(feature = "solve")]
+pub use rounder::{Context, quantize, quantize_with};
+pub use rounder::{Rounded, Rounder, nearest};
 pub use scales::Scales;
-pub use scheme::{Layout, PowerRule, ScaleRule, Scheme};
+pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme};
 pub use transform::Smooth;
+#[cfg(feature = "solve")]
+pub use transform::{Permutation, Transform};
 pub use zero::ZeroPoint;

@@ -136,8 +136,8 @@ impl Nested {
         if !matches!(format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16) {
             return invalid("scales of scales are f32, f16 or bf16");
         }
-        if matches!(rule, ScaleRule::Power(_) | ScaleRule::Block) {
-            return invalid("powers of two and block layouts have no nested scales");
+        if matches!(rule, ScaleRule::Power(_) | ScaleRule::Ratio(_) | ScaleRule::Block) {
+            return invalid("powers of two, power-of-two ratios and block layouts have no nested scales");
         }
         Ok(())
     }

@@ -175,6 +175,21 @@ impl Scales {
         }
     }
 
+    /// Scales `start .. start + out.len()` as [`Scales::get`] gives them.
+    ///
+    /// # Panics
+    /// When that range is not inside the vector.
+    pub fn decode_into(&self, start: usize, out: &mut [f32]) {
+        match &self.codes {
+            None => self.floats.decode_into(start, out),
+            Some(_) => {
+                for (value, index) in out.iter_mut().zip(start..) {
+                    *value = self.get(index);
+                }
+            }
+        }
+    }
+
     /// All scales.
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.codes {

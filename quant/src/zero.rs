@@ -10,7 +10,8 @@
 //! A fraction's zero points lie around the middle of the codes, whole numbers among them when f ≥ 1. In a group of
 //! few entries the fraction is worth more than the range: it moves the whole grid by parts of a step.
 
-use crate::{Code, FloatFormat, code, float};
+use crate::{Code, Error, FloatFormat, Floats, code, float, pack as bits_of};
+use alloc::{vec, vec::Vec};
 
 /// What a stored code is shifted by before scaling.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -112,6 +113,32 @@ impl ZeroPoint {
                     code::int::round_ties_even(float::narrow(place.clamp(0.0, f64::from(last(bits)))));
                 first + place * step(fraction)
             }
+        }
+    }
+}
+
+/// Zero points as they are stored, one after another.
+pub(crate) fn pack(
+    code: Code,
+    zero: ZeroPoint,
+    values: impl ExactSizeIterator<Item = f32>,
+) -> Result<Vec<u8>, Error> {
+    match zero {
+        ZeroPoint::None | ZeroPoint::Min => Ok(Vec::new()),
+        ZeroPoint::Float(format) => {
+            let mut floats = Floats::with_capacity(format, values.len());
+            for value in values {
+                floats.push(f64::from(value));
+            }
+            Ok(floats.to_bytes())
+        }
+        ZeroPoint::Integer | ZeroPoint::Fraction { .. } => {
+            let numbers: Vec<u8> = values.map(|value| zero.stored(code, value)).collect();
+            let bits = zero.bits(code);
+            let too_large = Error::TooLarge { what: "zero points" };
+            let mut packed = vec![0; bits_of::packed_len(numbers.len(), bits).ok_or(too_large)?];
+            bits_of::pack(&numbers, bits, &mut packed);
+            Ok(packed)
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::common::{free, full_range, half_gap, nearest, row, schemes, spans, va
 use proptest::prelude::*;
 use rankbit_kit::strategy::matrix;
 use rankbit_linalg::faer::{Mat, MatRef};
-use rankbit_quant::{Code, FloatFormat, Group, ScaleRule, Scheme, scheme};
+use rankbit_quant::{Code, FloatFormat, Group, Scheme, scheme};
 
 /// What rounding the scale to its stored format can take from the group's extreme entry, relative to the scale.
 fn scale_rounding(scheme: &Scheme) -> f64 {

@@ -1,5 +1,5 @@
 use super::PLAIN;
-use crate::{Recipe, Rounds, Step, TransformRule};
+use crate::{ActivationRule, Recipe, Rounds, Step, TransformRule};
 use alloc::vec;
 use rankbit_quant::{FloatFormat, Rounder, Scheme, ZeroPoint};
 
@@ -15,6 +15,7 @@ pub fn hqq(scheme: Scheme) -> Recipe {
     let scheme = hqq_scheme(scheme);
     Recipe {
         transform: TransformRule::Identity,
+        activation: ActivationRule::FLOAT,
         metric: PLAIN,
         round: vec![Step::Quantize { scheme, rounder: Rounder::HQQ }],
         rounds: Rounds::ONCE,

@@ -13,6 +13,7 @@
 //! | `left` | factor format | `[out, r]` | L |
 //! | `right` | factor format | `[r, in]` | R |
 //!
+//! Dyadic scales are u32 words `b + 2²⁴·c` for `b / 2^c` ([`FloatFormat::Dyadic`]).
 //! Only the parts that a split has are present. All numbers are little-endian.
 
 use crate::{Error, Factor, LowRank, Split};
@@ -23,7 +24,9 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use rankbit_quant::{FloatFormat, Floats, Offset, PartLengths, Quantized, Scales, Scheme, Smooth, ZeroPoint};
+use rankbit_quant::{
+    Activation, FloatFormat, Floats, Offset, PartLengths, Quantized, Scales, Scheme, Smooth, ZeroPoint,
+};
 use serde::{Deserialize, Serialize};
 
 /// Element type of a part.
@@ -64,7 +67,7 @@ pub const PART_NAMES: [&str; 9] =
     ["codes", "scales", "global_scale", "scale_codes", "scale_offset", "zeros", "smooth", "left", "right"];
 
 /// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// `[out, in]`.
@@ -78,6 +81,9 @@ pub struct Header {
     /// How smoothing factors are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smooth: Option<FloatFormat>,
+    /// What happens to the quantized term's inputs; absent when they stay floats.
+    #[serde(default, skip_serializing_if = "Activation::is_float")]
+    pub activation: Activation,
 }
 
 /// Rank and storage of the low-rank term.
@@ -181,6 +187,7 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
             right: lr.right().values().format(),
         }),
         smooth: split.transform().map(|t| t.factors().format()),
+        activation: *split.activation(),
     };
     (header, parts)
 }
@@ -188,7 +195,7 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
 /// The split that `header` describes, its parts handed over by `find` (from a part's name).
 ///
 /// # Errors
-/// [`Error::InvalidHeader`] for an empty shape, no term at all, smoothing without a quantized term, or a part that
+/// [`Error::InvalidHeader`] for an empty shape, no term at all, smoothing or quantized inputs without a quantized term, or a part that
 /// is stored although the header has no use for it (reading on would lose a term); [`Error::MissingPart`];
 /// [`Error::PartMismatch`] for a part of another type or shape; and whatever the storage types refuse
 /// (a size that does not fit, a scale or factor that is not finite).
@@ -202,6 +209,9 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
     }
     if header.scheme.is_none() && header.smooth.is_some() {
         return Err(Error::InvalidHeader { reason: "smoothing without a scheme".to_owned() });
+    }
+    if header.scheme.is_none() && !header.activation.is_float() {
+        return Err(Error::InvalidHeader { reason: "quantized inputs without a scheme".to_owned() });
     }
     for name in PART_NAMES {
         let described = match name {
@@ -262,7 +272,7 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
         None => None,
         Some(format) => Some(Smooth::new(floats("smooth", format, &[cols])?)?),
     };
-    Split::new((rows, cols), transform, base, low_rank)
+    Split::new((rows, cols), transform, base, low_rank)?.with_activation(header.activation)
 }
 
 /// Whether nested scales of `scheme` have a number in common that is stored.

@@ -14,7 +14,7 @@
 //!    Steps 3 and 4 are repeated `sweeps` times.
 //!
 //! **Monotone**: steps 3 and 4 never raise a row's error, so the result is at least as good as GPTQ on the searched
-//! grids. Powers of two, signs and block layouts go without 1, block layouts and groups of several rows without 4.
+//! grids. Powers of two, signs and block layouts go without 1, block layouts, groups of several rows and scales in power-of-two ratios without 4.
 //!
 //! Cost: the factor of H, O(in³), and per sweep about 5·out·in² multiply-adds, nearly all in matrix products.
 //! Memory beside the result: 4·in² f64, and for each thread some 6 panels of 128 rows in f64.
@@ -25,7 +25,7 @@ use super::gptq::Panel;
 use super::grid::{self, Grid, Levels, Store};
 use super::search::{self, Searched};
 use super::{Context, Rounded, nearest};
-use crate::{Error, Scheme};
+use crate::{Error, ScaleRule, Scheme};
 use alloc::{vec, vec::Vec};
 use num_traits::Float;
 use rankbit_linalg::faer::linalg::matmul::matmul;
@@ -54,7 +54,8 @@ pub(super) fn quantize(
         false => None,
     };
     let store = searched.as_ref().map_or(Store { scheme: &scheme, scales: start.scales() }, Searched::store);
-    let fits = scheme.layout.is_planar() && grouping.rows == 1;
+    let ratio = matches!(scheme.scale_rule, ScaleRule::Ratio(_));
+    let fits = scheme.layout.is_planar() && grouping.rows == 1 && !ratio;
     let levels = Levels::new(&scheme);
     let form = feedback.damped();
     let panels = grid::panels(weight.nrows(), grouping.rows, |rows| {

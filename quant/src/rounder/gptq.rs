@@ -10,7 +10,7 @@
 //!   back so far* (dynamic groups), by the scheme's own rule: extremes, powers of two, least squares, search, or the encoder
 //!   of a block layout, which finds the scales of a whole block of 32 or 256. What scales share beyond their group is that
 //!   of the nearest rounder: the common factor of NVFP4, the scales of blocks of nested scales. A scale for the whole matrix
-//!   stays.
+//!   stays, as do those in power-of-two ratios.
 //! - **GPTQ, act-order**: columns by falling H_jj; groups stay the stored ones, so their scales are chosen beforehand
 //!   from `W` (static groups) and the storage needs no permutation.
 //! - **LDLQ**: static scales, stored order; then coordinate descent on the codes. Without the latter it is QuIP's
@@ -22,7 +22,7 @@
 use super::choose::Choose;
 use super::grid::{self, Coded, Grid, Levels, Store};
 use super::{Context, Rounded, nearest};
-use crate::{Error, FloatFormat, Floats, Group, Quantized, Scales, Scheme};
+use crate::{Error, FloatFormat, Floats, Group, Quantized, ScaleRule, Scales, Scheme};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::MatRef;
 use rankbit_linalg::{ErrorFeedback, Order, Projector, SweepOptions};
@@ -97,7 +97,9 @@ pub(super) fn quantize(
     let mut rounded = nearest::quantize(weight, scheme)?;
     let start = &rounded.quantized;
     let (scheme, grouping) = (*start.scheme(), *start.grouping());
-    let dynamic = options.dynamic_groups && !options.act_order && scheme.group != Group::Tensor;
+    // Scales whose ratios are powers of two depend on the whole row.
+    let bound = scheme.group == Group::Tensor || matches!(scheme.scale_rule, ScaleRule::Ratio(_));
+    let dynamic = options.dynamic_groups && !options.act_order && !bound;
     let feedback = ErrorFeedback::new(
         hessian,
         &SweepOptions {

@@ -1,8 +1,8 @@
 //! What the rounders that look beyond one entry share: a scheme's grid for each group, and panels of rows.
 
 use crate::{
-    Code, Error, FloatFormat, Grouping, Layout, MiniFloat, Quantized, ScaleRule, Scales, Scheme, ZeroPoint,
-    code, float, pack, rows, scale,
+    Code, Error, FloatFormat, Grouping, Layout, MiniFloat, Quantized, ScaleRule, Scales, Scheme, code, float,
+    pack, rows, scale,
 };
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -132,7 +132,7 @@ impl Levels {
 /// Whether scales are stored each by itself and may be any number.
 pub(super) fn free_scales(scheme: &Scheme) -> bool {
     scheme.nested.is_none()
-        && matches!(scheme.scale_format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16)
+        && !matches!(scheme.scale_format, FloatFormat::E8m0 | FloatFormat::E4m3)
         && matches!(scheme.scale_rule, ScaleRule::Absmax | ScaleRule::Range | ScaleRule::Search)
 }
 
@@ -191,9 +191,11 @@ impl Store<'_> {
         let fold = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
         let (low, high) = values.iter().fold((0.0, 0.0), fold);
         match self.scheme.scale_rule {
-            ScaleRule::Absmax | ScaleRule::Range | ScaleRule::Search | ScaleRule::Block => {
-                self.spanning(index, f64::from(low), f64::from(high))
-            }
+            ScaleRule::Absmax
+            | ScaleRule::Range
+            | ScaleRule::Ratio(_)
+            | ScaleRule::Search
+            | ScaleRule::Block => self.spanning(index, f64::from(low), f64::from(high)),
             ScaleRule::Power(_) | ScaleRule::LeastSquares => {
                 let (scale, kept) = self.scale(index, scale::of_group(values, self.scheme));
                 (self.grid(scale, f64::from(low)), kept)
@@ -289,35 +291,8 @@ pub(super) fn assemble(
     let codes = packed(panels, shape, code.bits())?;
     let grids = || panels.iter().flat_map(|panel| panel.grids.iter());
     let scales = store.scales.with_values(grids().map(|grid| grid.scale))?;
-    let zeros = zeros(code, zero, grids().map(|grid| grid.zero))?;
+    let zeros = crate::zero::pack(code, zero, grids().map(|grid| grid.zero).collect::<Vec<_>>().into_iter())?;
     Quantized::from_parts(shape, *store.scheme, codes, scales, zeros)
-}
-
-/// Zero points as they are stored.
-pub(super) fn zeros(
-    code: Code,
-    zero: ZeroPoint,
-    values: impl Iterator<Item = f32>,
-) -> Result<Vec<u8>, Error> {
-    match zero {
-        ZeroPoint::None | ZeroPoint::Min => Ok(Vec::new()),
-        ZeroPoint::Float(format) => {
-            let mut floats = crate::Floats::with_capacity(format, values.size_hint().0);
-            for value in values {
-                floats.push(f64::from(value));
-            }
-            Ok(floats.to_bytes())
-        }
-        ZeroPoint::Integer | ZeroPoint::Fraction { .. } => {
-            let numbers: Vec<u8> = values.map(|value| zero.stored(code, value)).collect();
-            let bits = zero.bits(code);
-            let bytes =
-                pack::packed_len(numbers.len(), bits).ok_or(Error::TooLarge { what: "zero points" })?;
-            let mut packed = vec![0; bytes];
-            pack::pack(&numbers, bits, &mut packed);
-            Ok(packed)
-        }
-    }
 }
 
 /// One group of a panel.

@@ -32,28 +32,55 @@
 //! Sources: spec of the integer formats as in GPTQ (arXiv 2210.17323) and AWQ with a range that contains 0;
 //! NF4 from QLoRA (arXiv 2305.14314), which multiplies by the reciprocal of the scale in f32, as is done here.
 
-use super::{Context, Rounded, grid, search};
+use super::Rounded;
 use crate::scale::{Range, ranges};
 use crate::{
     Block, Code, Error, FloatFormat, Floats, Grouping, Layout, MiniFloat, Quantized, ScaleCode, ScaleRule,
-    Scales, Scheme, float, pack, rows,
+    Scales, Scheme, float, pack,
+    rows::{RowMajor, Rows},
+    zero,
 };
+#[cfg(target_arch = "x86_64")]
+use crate::{codec::encode, simd::Kernels};
 use alloc::{vec, vec::Vec};
-use rankbit_linalg::faer::MatRef;
 
-pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Rounded, Error> {
+/// Quantizes the row-major matrix `weight` of `shape`, `[out, in]`, by `scheme`: what
+/// [`Rounder::Nearest`](super::Rounder::Nearest) does, without the linear algebra of the other rounders.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] when `weight` does not have `out · in` values; [`Error::InvalidScheme`],
+/// [`Error::GroupSize`], [`Error::TooLarge`] for a scheme that does not work on this shape, the first of them also for
+/// [`ScaleRule::Search`] without the feature `solve`; [`Error::NonFinite`]
+/// naming the first NaN or infinite entry; [`Error::BlockOverflow`].
+pub fn quantize_rows(weight: &[f32], shape: (usize, usize), scheme: &Scheme) -> Result<Rounded, Error> {
+    quantize(RowMajor::new("weight", weight, shape)?, scheme)
+}
+
+pub(super) fn quantize(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Error> {
     match scheme.scale_rule {
-        ScaleRule::Search => search::quantize(weight, scheme, &Context::default()),
+        #[cfg(feature = "solve")]
+        ScaleRule::Search => super::search::quantize(weight.matrix(), scheme, &super::Context::default()),
+        #[cfg(not(feature = "solve"))]
+        ScaleRule::Search => {
+            Err(Error::InvalidScheme { reason: "a search for scales needs the feature `solve`" })
+        }
         _ => by_extremes(weight, scheme),
     }
 }
 
 /// [`quantize`] with scales that follow from the extremes of a group, a rule that searches taken for one that does not.
-pub(super) fn by_extremes(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Rounded, Error> {
+pub(super) fn by_extremes(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Error> {
     scheme.check()?;
     let shape = (weight.nrows(), weight.ncols());
     let lengths = crate::quantized::part_lengths(shape, scheme)?;
     let grouping = scheme.grouping(shape)?;
+    #[cfg(target_arch = "x86_64")]
+    if let Kernels::Avx2(avx2) = Kernels::current()
+        && let Some((codes, scales, zeros)) = encode::quantize(avx2, weight, scheme, &grouping, lengths)
+    {
+        let quantized = Quantized::from_parts(shape, *scheme, codes, scales, zeros)?;
+        return Ok(Rounded::new(quantized));
+    }
     let ranges = ranges(weight, scheme, &grouping)?;
     if let Layout::Block(block) = scheme.layout {
         return encode_blocks(weight, scheme, block, lengths.codes);
@@ -69,32 +96,32 @@ pub(super) fn by_extremes(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Ro
     } else {
         Vec::new()
     };
-    let zeros = grid::zeros(code, zero, zero_points.iter().copied())?;
+    let zeros = zero::pack(code, zero, zero_points.iter().copied())?;
 
     let before_rounding = scheme.nested.is_some_and(|nested| nested.code == ScaleCode::Dynamic);
     let divisor = |index: usize| match ranges.get(index) {
         Some(range) if before_rounding => Divisor::of(float::narrow(range.scale), code),
         _ => Divisor::new(&scales, index, code),
     };
-    let packed = encode(weight, (&grouping, lengths.codes), code, divisor, &zero_points);
+    let packed = encode_rows(weight, (&grouping, lengths.codes), code, divisor, &zero_points);
     let quantized = Quantized::from_parts(shape, scheme, packed, scales, zeros)?;
     Ok(Rounded { widened_from, ..Rounded::new(quantized) })
 }
 
 /// Step 3, the codes: all rows packed, `bytes` in total.
-fn encode(
-    weight: MatRef<'_, f32>,
+fn encode_rows(
+    weight: impl Rows,
     (grouping, bytes): (&Grouping, usize),
     code: Code,
     divisor: impl Fn(usize) -> Divisor,
     zero_points: &[f32],
 ) -> Vec<u8> {
-    let (rows, cols) = weight.shape();
+    let (rows, cols) = (weight.nrows(), weight.ncols());
     let row_bytes = bytes.checked_div(rows).unwrap_or(0);
     let mut packed = vec![0; bytes];
     let (mut buffer, mut scaled, mut codes) = (Vec::new(), vec![0.0; grouping.size], vec![0; cols]);
     for i in 0..rows {
-        let row = rows::row(weight, i, &mut buffer);
+        let row = weight.row_slice(i, &mut buffer);
         for (g, (values, codes)) in row.chunks(grouping.size).zip(codes.chunks_mut(grouping.size)).enumerate()
         {
             let index = grouping.index(i, g);
@@ -109,18 +136,13 @@ fn encode(
 }
 
 /// Block layouts: every block by its own encoder.
-fn encode_blocks(
-    weight: MatRef<'_, f32>,
-    scheme: &Scheme,
-    block: Block,
-    bytes: usize,
-) -> Result<Rounded, Error> {
+fn encode_blocks(weight: impl Rows, scheme: &Scheme, block: Block, bytes: usize) -> Result<Rounded, Error> {
     let (rows, cols) = (weight.nrows(), weight.ncols());
     let mut packed = vec![0; bytes];
     let (len, mut buffer) = (usize::try_from(block.len()).unwrap_or(usize::MAX), Vec::new());
     let row_bytes = bytes.checked_div(rows).unwrap_or(0).max(1);
     for (i, packed) in packed.chunks_exact_mut(row_bytes).enumerate() {
-        let row = rows::row(weight, i, &mut buffer);
+        let row = weight.row_slice(i, &mut buffer);
         for (b, (values, bytes)) in
             row.chunks_exact(len).zip(packed.chunks_exact_mut(block.bytes())).enumerate()
         {
@@ -136,7 +158,7 @@ fn encode_blocks(
 
 /// Step 2: whether `format` keeps `scale` to 2⁻⁸ of itself. f32 and the 8-bit formats keep whatever they can.
 fn in_range(scale: f64, format: FloatFormat) -> bool {
-    if !matches!(format, FloatFormat::F16 | FloatFormat::Bf16) {
+    if !matches!(format, FloatFormat::F16 | FloatFormat::Bf16 | FloatFormat::Dyadic) {
         return true;
     }
     let near_overflow = scale > f64::from(f32::MAX) / 512.0;
@@ -171,7 +193,7 @@ fn encode_scales(
 }
 
 /// Step 3: the code that zero takes.
-fn zero_point(low: f64, scale: f32, scheme: &Scheme) -> f32 {
+pub(crate) fn zero_point(low: f64, scale: f32, scheme: &Scheme) -> f32 {
     let position = if scale > 0.0 { -low / f64::from(scale) } else { 0.0 };
     scheme.zero.round(scheme.code, position)
 }

@@ -13,14 +13,14 @@
 //!    both rounded as stored; from the best codes again and again, until the error no longer falls.
 //!
 //! `h` is the diagonal of a Gram matrix when there is one, else 1. About 50 (150) encodings an entry.
-//! Scales of a few bits in blocks inside a row have a search of their own ([`super::joint`]). Powers of two, signs and
+//! Scales of a few bits in blocks inside a row have a search of their own ([`super::joint`]). Powers of two, signs, scales of a whole matrix and
 //! block layouts keep the scales of the nearest rounder.
 //!
 //! Source: the search of GPTQ's released code (its `mse` option), with squared error and the closed-form scale.
 
 use super::grid::{self, Grid, Levels, Store};
 use super::{Context, Rounded, joint, nearest};
-use crate::{Error, Grouping, Quantized, Scheme, ZeroPoint};
+use crate::{Error, Group, Grouping, Quantized, Scheme, ZeroPoint};
 use crate::{ScaleRule, Scales};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -62,7 +62,7 @@ pub(super) fn quantize(
 /// Whether the search can choose the scales of a scheme.
 pub(super) fn searchable(scheme: &Scheme) -> bool {
     let rule = matches!(scheme.scale_rule, ScaleRule::Absmax | ScaleRule::Range | ScaleRule::Search);
-    rule && scheme.scale_format.bits() > 8
+    rule && scheme.scale_format.bits() > 8 && scheme.group != Group::Tensor
 }
 
 /// Searched grids of a whole matrix.
