@@ -72,6 +72,7 @@ pub(crate) fn largest(steps: f64) -> f64 {
 }
 
 /// The scale of one group of `values` by a rule that is more than its extremes: a power of two or least squares.
+#[cfg(feature = "solve")]
 pub(crate) fn of_group(values: &[f32], scheme: &Scheme) -> f64 {
     match scheme.scale_rule {
         ScaleRule::Power(rule) => {

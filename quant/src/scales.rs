@@ -205,6 +205,7 @@ impl Scales {
     }
 
     /// The code of the scale nearest to `wanted` that can stand at `index`, and that scale; for nested scales only.
+    #[cfg(feature = "solve")]
     pub(crate) fn nearest_code(&self, index: usize, wanted: f64) -> Option<(u8, f32)> {
         let codes = self.codes.as_ref()?;
         let unit = self.block_scale(index);
@@ -222,11 +223,13 @@ impl Scales {
     }
 
     /// Whether scales have this code.
+    #[cfg(feature = "solve")]
     fn holds(&self, code: u8) -> bool {
         self.codes.as_ref().is_some_and(|codes| usize::from(code) < 1 << codes.nested.code.bits())
     }
 
     /// These block scales and offset with other scales: one value a group, each one that [`Scales::nearest_code`] gave.
+    #[cfg(feature = "solve")]
     pub(crate) fn with_values(&self, values: impl Iterator<Item = f32>) -> Result<Self, Error> {
         match &self.codes {
             None => {

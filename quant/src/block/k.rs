@@ -114,6 +114,7 @@ pub(super) fn store_q2(codes: &[u8], block: &mut [u8]) {
 }
 
 /// Scale and minimum of a run, as [`decode_q2`] multiplies them.
+#[cfg(feature = "solve")]
 pub(super) fn run_q2(block: &[u8], run: usize) -> (f32, f32) {
     let (d, dmin) = (float_at(block, 80), float_at(block, 82));
     let (s, m) = (block[run] & 15, block[run] >> 4);
@@ -170,6 +171,7 @@ pub(super) fn store_q3(codes: &[u8], block: &mut [u8]) {
     }
 }
 
+#[cfg(feature = "solve")]
 pub(super) fn run_q3(block: &[u8], run: usize) -> (f32, f32) {
     (float_at(block, 108) * (f32::from(six_bits(&block[96..108], run)) - 32.0), 0.0)
 }
@@ -231,6 +233,7 @@ fn encode_eight(values: &[f32], rule: &Affine, block: &mut [u8]) -> [u8; LEN] {
 }
 
 /// Scale and minimum of a run, as [`decode_eight`] multiplies them.
+#[cfg(feature = "solve")]
 pub(super) fn run_eight(block: &[u8], run: usize) -> (f32, f32) {
     let (d, dmin) = (float_at(block, 0), float_at(block, 2));
     let (s, m) = scale_and_minimum(&block[4..16], run);
@@ -328,6 +331,7 @@ pub(super) fn store_q6(codes: &[u8], block: &mut [u8]) {
     }
 }
 
+#[cfg(feature = "solve")]
 pub(super) fn run_q6(block: &[u8], run: usize) -> (f32, f32) {
     (float_at(block, 208) * f32::from(i8::from_le_bytes([block[192 + run]])), 0.0)
 }

@@ -79,6 +79,7 @@ fn store_five(block: &mut [u8], qh: usize, j: usize, q: u8) {
 }
 
 /// Stores all codes of a block: four bits each from byte `qs`, the fifth bits from byte `qh` when there are any.
+#[cfg(feature = "solve")]
 pub(super) fn store_codes(codes: &[u8], qh: Option<usize>, qs: usize, block: &mut [u8]) {
     block[qh.unwrap_or(qs)..].fill(0);
     for (j, &q) in codes.iter().enumerate() {

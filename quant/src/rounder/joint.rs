@@ -138,7 +138,8 @@ fn solve(pairs: &mut Pairs<'_>, block: &mut Block, grids: &mut Vec<Grid>) -> f32
         let unit = unit.unwrap_or_else(|| best.1 * factor * refit(block, &found, pairs.levels, factor));
         let wanted = (f64::from(unit) / f64::from(factor)).min(limit);
         let (unit, kept) = grid::stored(wanted, pairs.scheme.scale_format);
-        if !(kept && unit >= 0.0) && !found.is_empty() {
+        let usable = kept && unit >= 0.0;
+        if !(usable || found.is_empty()) {
             continue;
         }
         let mut total = 0.0;
