@@ -1,7 +1,7 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
-use rankbit::lowrank::{Recipe, Space, Step, preset};
-use rankbit::quant::{FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
+use rankbit::lowrank::{Recipe, Space, Step, TransformRule, preset};
+use rankbit::quant::{Activation, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
 
@@ -26,12 +26,16 @@ pub(crate) enum Method {
     Hqq,
     /// Error feedback with fixed scales, then coordinate descent on the codes (QuIP). Needs --calib.
     Ldlq,
+    /// Inputs that matter scaled up before rounding, by a search (AWQ). Needs --calib.
+    Awq,
+    /// Range moved from activations to weights, then round to nearest (SmoothQuant). Needs --calib.
+    Smoothquant,
 }
 
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -41,6 +45,8 @@ impl Method {
         Self::Cd,
         Self::Hqq,
         Self::Ldlq,
+        Self::Awq,
+        Self::Smoothquant,
     ];
 
     /// The name.
@@ -55,6 +61,8 @@ impl Method {
             Self::Cd => "cd",
             Self::Hqq => "hqq",
             Self::Ldlq => "ldlq",
+            Self::Awq => "awq",
+            Self::Smoothquant => "smoothquant",
         }
     }
 
@@ -75,7 +83,7 @@ impl Method {
 
     /// Whether it smooths when there is calibration.
     pub(crate) fn smooths(self) -> bool {
-        self == Self::Svdquant
+        matches!(self, Self::Svdquant | Self::Smoothquant)
     }
 }
 
@@ -94,6 +102,8 @@ pub(crate) enum RounderName {
     Ldlq,
     /// Scales of least squared error, weighted by calibration when given.
     Mse,
+    /// Each group's range cut where least of the layer's output is lost (AWQ's).
+    Clip,
     /// At random to one of the two neighbours, right on average.
     Stochastic,
 }
@@ -108,6 +118,7 @@ impl RounderName {
             Self::Hqq => Rounder::HQQ,
             Self::Ldlq => Rounder::LDLQ,
             Self::Mse => Rounder::Mse,
+            Self::Clip => Rounder::Clip,
             Self::Stochastic => Rounder::Stochastic { seed },
         }
     }
@@ -141,6 +152,8 @@ pub(crate) struct Request {
     pub(crate) factors: Option<FloatFormat>,
     /// `--smooth`.
     pub(crate) smooth: Option<f64>,
+    /// `--rotate`.
+    pub(crate) rotate: bool,
     /// `--rounds`.
     pub(crate) rounds: Option<u32>,
     /// Whether `--calib` was given.
@@ -164,6 +177,8 @@ pub(crate) struct Plan {
     pub(crate) factors: FloatFormat,
     /// Smoothing strength, when it smooths.
     pub(crate) smooth: Option<f64>,
+    /// Whether inputs are rotated.
+    pub(crate) rotate: bool,
     /// Rounds at most.
     pub(crate) rounds: u32,
     /// The seed.
@@ -194,7 +209,8 @@ impl Plan {
         if let Some(scale) = request.scale {
             scheme = scheme.with_scale_format(scale);
         }
-        let smooth = (method.smooths() && request.calibrated).then(|| request.smooth.unwrap_or(SMOOTH));
+        let own = (method.smooths() && request.calibrated).then_some(SMOOTH);
+        let smooth = request.smooth.or(own);
         let plan = Self {
             method,
             recipe: preset::rtn(scheme),
@@ -202,6 +218,7 @@ impl Plan {
             rank: method.has_low_rank().then(|| request.rank.unwrap_or(RANK)),
             factors: request.factors.unwrap_or(FloatFormat::F16),
             smooth,
+            rotate: request.rotate,
             rounds: request.rounds.unwrap_or(ROUNDS),
             seed: request.seed,
             rounder: request.rounder.map(|name| name.rounder(request.act_order, request.seed)),
@@ -226,7 +243,17 @@ impl Plan {
             Method::Cd => preset::cd(scheme),
             Method::Hqq => preset::hqq(scheme),
             Method::Ldlq => preset::ldlq(scheme),
+            Method::Awq => preset::awq(scheme),
+            Method::Smoothquant => {
+                preset::smoothquant(scheme, self.smooth.unwrap_or(SMOOTH), Activation::Float)
+            }
         };
+        if let (Some(alpha), TransformRule::Identity) = (self.smooth, &recipe.transform) {
+            recipe.transform = TransformRule::Smooth { alpha, beta: 1.0 - alpha, format: FloatFormat::F16 };
+        }
+        if self.rotate {
+            recipe.transform = recipe.transform.then(TransformRule::Rotate { seed: self.seed });
+        }
         if let Some(chosen) = self.rounder {
             for step in &mut recipe.round {
                 if let Step::Quantize { rounder, .. } = step {
@@ -276,7 +303,7 @@ impl Plan {
             let rank = self.rank.unwrap_or(RANK);
             bytes += (out as f64 + inputs as f64) * rank as f64 * self.factors.bytes() as f64;
         }
-        if method.smooths() && self.smooth.is_some() {
+        if method.quantizes() && (self.smooth.is_some() || method == Method::Awq) {
             bytes += inputs as f64 * FloatFormat::F16.bytes() as f64;
         }
         Ok(bytes * 8.0 / (out as f64 * inputs as f64))
@@ -290,6 +317,11 @@ impl Plan {
         });
         let measured = self.smooth.is_none() && self.recipe.metric.accept == Space::Moments;
         rounder.or(measured.then(|| self.method.name()))
+    }
+
+    /// Whether iterates are compared under the calibration's metric.
+    pub(crate) fn measures(&self) -> bool {
+        self.recipe.metric.accept == Space::Moments
     }
 
     /// The format's name.
@@ -309,6 +341,8 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         (request.group.is_some(), "--group"),
         (request.scale.is_some(), "--scale"),
         (request.rounder.is_some(), "--rounder"),
+        (request.smooth.is_some(), "--smooth"),
+        (request.rotate, "--rotate"),
     ];
     if let Some((_, flag)) = quantizer.into_iter().find(|(given, _)| *given && !method.quantizes()) {
         return refuse(flag, "quantizes nothing");
@@ -325,12 +359,17 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         return Err(Error::usage("--act-order means something to --method gptq or --rounder gptq only"));
     }
     if request.smooth.is_some() {
-        if !method.smooths() {
-            return refuse("--smooth", "does not smooth");
+        if method == Method::Awq {
+            return refuse("--smooth", "searches its own scales");
         }
         if !request.calibrated {
             return Err(Error::usage("--smooth needs --calib: smoothing follows from the activations"));
         }
+    }
+    if matches!(method, Method::Awq | Method::Smoothquant) && !request.calibrated {
+        return Err(Error::usage(format!(
+            "--method {name} needs --calib: its scales follow from the activations"
+        )));
     }
     Ok(())
 }
@@ -392,7 +431,11 @@ mod tests {
             (Method::Lowrank, Request { rounder: Some(RounderName::Mse), ..Request::default() }, "--rounder"),
             (Method::Gptq, Request { rank: Some(4), ..Request::default() }, "--rank"),
             (Method::Cd, Request { act_order: true, ..Request::default() }, "--act-order"),
-            (Method::LqLora, Request { smooth: Some(0.5), ..Request::default() }, "--smooth"),
+            (Method::Awq, Request { smooth: Some(0.5), calibrated: true, ..Request::default() }, "--smooth"),
+            (Method::Lowrank, Request { rotate: true, ..Request::default() }, "--rotate"),
+            (Method::LqLora, Request { smooth: Some(0.5), ..Request::default() }, "--calib"),
+            (Method::Awq, Request::default(), "--calib"),
+            (Method::Smoothquant, Request::default(), "--calib"),
             (Method::Svdquant, Request { smooth: Some(0.5), ..Request::default() }, "--calib"),
         ];
         for (method, request, flag) in cases {
@@ -415,6 +458,24 @@ mod tests {
         assert_eq!(Plan::new(Method::Rtn, &request).expect("a plan").needs_gram(), None);
         // Its iterates are compared under the calibration's metric, whatever rounds them.
         assert_eq!(Plan::new(Method::Gptq, &request).expect("a plan").needs_gram(), Some("gptq"));
+    }
+
+    #[test]
+    fn transforms_add_up() {
+        let smoothing = TransformRule::Smooth { alpha: 0.25, beta: 0.75, format: FloatFormat::F16 };
+        let rotation = TransformRule::Rotate { seed: 7 };
+        let of = |method, smooth, rotate| {
+            let request = Request { smooth, rotate, calibrated: true, seed: 7, ..Request::default() };
+            Plan::new(method, &request).expect("a plan").recipe.transform
+        };
+        assert_eq!(of(Method::Rtn, None, false), TransformRule::Identity);
+        assert_eq!(of(Method::Rtn, None, true), rotation);
+        assert_eq!(of(Method::Gptq, Some(0.25), false), smoothing);
+        assert_eq!(of(Method::Svdquant, Some(0.25), false), smoothing);
+        let both = TransformRule::Compose(vec![smoothing, rotation.clone()]);
+        assert_eq!(of(Method::Cd, Some(0.25), true), both);
+        assert_eq!(of(Method::Smoothquant, Some(0.25), true), both);
+        assert_eq!(of(Method::Awq, None, true), TransformRule::Compose(vec![TransformRule::AWQ, rotation]));
     }
 
     #[test]

@@ -8,3 +8,4 @@ mod matmul;
 mod presets;
 mod rounders;
 mod split;
+mod transforms;

@@ -20,7 +20,7 @@ use crate::container::record::{self, GroupName, Record, part_name};
 use crate::container::writer::{AtomicFile, Spill};
 use crate::error::{Error, printable};
 use crate::memory;
-use crate::method::Plan;
+use crate::method::{Method, Plan};
 use crate::progress::Progress;
 use crate::report::{json, terminal};
 use crate::select::{Chosen, Filter, Skipped};
@@ -136,7 +136,12 @@ impl Job {
             return Err(Error::input(self.reader.path(), reason));
         }
         let smooth = self.plan.smooth.is_some();
-        let needs = Needs { absmax: smooth, metric: smooth || self.plan.needs_gram().is_some() };
+        let needs = Needs {
+            absmax: smooth,
+            // Smoothing alone asks for no metric, but methods that compare iterates do.
+            metric: self.plan.needs_gram().is_some() || self.plan.measures(),
+            mean_abs: self.plan.method == Method::Awq,
+        };
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
             let fail = |reason: String| Err(self.reader.tensor_error(name, reason));
