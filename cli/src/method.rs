@@ -177,6 +177,8 @@ pub(crate) struct Plan {
     pub(crate) factors: FloatFormat,
     /// Smoothing strength, when it smooths.
     pub(crate) smooth: Option<f64>,
+    /// Whether `--smooth` was given.
+    smooths_all: bool,
     /// Whether inputs are rotated.
     pub(crate) rotate: bool,
     /// Rounds at most.
@@ -192,23 +194,7 @@ impl Plan {
     /// Decides what the flags leave open; a flag that means nothing to the method is wrong usage.
     pub(crate) fn new(method: Method, request: &Request) -> Result<Self, Error> {
         check(method, request)?;
-        let format = request.format.as_deref().unwrap_or(FORMAT);
-        let named =
-            Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
-        let mut scheme = named;
-        if named.block_len().is_some() {
-            let given = [(request.group.is_some(), "--group"), (request.scale.is_some(), "--scale")];
-            if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
-                let why = "its blocks and their scales are part of it";
-                return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
-            }
-        }
-        if let Some(group) = request.group {
-            scheme = scheme.with_group(group);
-        }
-        if let Some(scale) = request.scale {
-            scheme = scheme.with_scale_format(scale);
-        }
+        let scheme = scheme_of(request.format.as_deref().unwrap_or(FORMAT), request)?;
         let own = (method.smooths() && request.calibrated).then_some(SMOOTH);
         let smooth = request.smooth.or(own);
         let plan = Self {
@@ -218,6 +204,7 @@ impl Plan {
             rank: method.has_low_rank().then(|| request.rank.unwrap_or(RANK)),
             factors: request.factors.unwrap_or(FloatFormat::F16),
             smooth,
+            smooths_all: request.smooth.is_some(),
             rotate: request.rotate,
             rounds: request.rounds.unwrap_or(ROUNDS),
             seed: request.seed,
@@ -248,10 +235,10 @@ impl Plan {
                 preset::smoothquant(scheme, self.smooth.unwrap_or(SMOOTH), Activation::Float)
             }
         };
-        if let (Some(alpha), TransformRule::Identity) = (self.smooth, &recipe.transform) {
+        if let (Some(alpha), TransformRule::Identity) = (self.smooth_of(method), &recipe.transform) {
             recipe.transform = TransformRule::Smooth { alpha, beta: 1.0 - alpha, format: FloatFormat::F16 };
         }
-        if self.rotate {
+        if self.rotate && method.quantizes() {
             recipe.transform = recipe.transform.then(TransformRule::Rotate { seed: self.seed });
         }
         if let Some(chosen) = self.rounder {
@@ -268,7 +255,15 @@ impl Plan {
     /// The scheme of a matrix `[out, in]`, and what to say when it is not the one that was asked for: blocks that
     /// do not divide `in` give way to `q8_0`, and where that does not fit either, to `int8`.
     pub(crate) fn scheme_for(&self, shape: (usize, usize)) -> Option<(Scheme, Option<String>)> {
-        let asked = self.scheme?;
+        self.fallback_of(self.scheme?, shape)
+    }
+
+    /// [`Plan::scheme_for`], of another scheme.
+    pub(crate) fn fallback_of(
+        &self,
+        asked: Scheme,
+        shape: (usize, usize),
+    ) -> Option<(Scheme, Option<String>)> {
         let fits = |scheme: &Scheme| scheme.grouping(shape).is_ok();
         let Some(block) = asked.block_len().filter(|_| !fits(&asked)) else { return Some((asked, None)) };
         let other = if fits(&scheme::Q8_0) { scheme::Q8_0 } else { scheme::INT8 };
@@ -280,6 +275,11 @@ impl Plan {
             name(&other)
         );
         Some((other, Some(warning)))
+    }
+
+    /// Smoothing strength of another method under the same flags: `--smooth` is for all, a default for its own.
+    fn smooth_of(&self, method: Method) -> Option<f64> {
+        self.smooth.filter(|_| method.quantizes() && (method.smooths() || self.smooths_all))
     }
 
     /// Stored bits over weights that [`Plan::recipe_of`] gives for a matrix `[out, in]`, should every format's range
@@ -303,7 +303,7 @@ impl Plan {
             let rank = self.rank.unwrap_or(RANK);
             bytes += (out as f64 + inputs as f64) * rank as f64 * self.factors.bytes() as f64;
         }
-        if method.quantizes() && (self.smooth.is_some() || method == Method::Awq) {
+        if self.smooth_of(method).is_some() || method == Method::Awq {
             bytes += inputs as f64 * FloatFormat::F16.bytes() as f64;
         }
         Ok(bytes * 8.0 / (out as f64 * inputs as f64))
@@ -324,10 +324,46 @@ impl Plan {
         self.recipe.metric.accept == Space::Moments
     }
 
+    /// Whether every quantizing step takes each value by itself.
+    pub(crate) fn rounds_to_nearest(&self) -> bool {
+        self.recipe.round.iter().all(|step| match step {
+            Step::Quantize { rounder, .. } => *rounder == Rounder::Nearest,
+            _ => true,
+        })
+    }
+
     /// The format's name.
     pub(crate) fn format(&self) -> Option<&'static str> {
         self.scheme.as_ref().and_then(Scheme::name)
     }
+}
+
+/// The scheme of a recipe's quantized term.
+pub(crate) fn scheme_in(recipe: &Recipe) -> Option<Scheme> {
+    recipe.round.iter().find_map(|step| match step {
+        Step::Quantize { scheme, .. } => Some(*scheme),
+        _ => None,
+    })
+}
+
+/// What a format is under `--group` and `--scale`.
+pub(crate) fn scheme_of(format: &str, request: &Request) -> Result<Scheme, Error> {
+    let mut scheme =
+        Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
+    if scheme.block_len().is_some() {
+        let given = [(request.group.is_some(), "--group"), (request.scale.is_some(), "--scale")];
+        if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
+            let why = "its blocks and their scales are part of it";
+            return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
+        }
+    }
+    if let Some(group) = request.group {
+        scheme = scheme.with_group(group);
+    }
+    if let Some(scale) = request.scale {
+        scheme = scheme.with_scale_format(scale);
+    }
+    Ok(scheme)
 }
 
 /// Flags that mean nothing to the method.
@@ -397,11 +433,6 @@ pub(crate) fn parse_float(text: &str) -> Result<FloatFormat, String> {
         .into_iter()
         .find(|format| format.name() == text)
         .ok_or_else(|| "expected f32, f16 or bf16".to_owned())
-}
-
-/// The names of all formats.
-pub(crate) fn format_names() -> Vec<&'static str> {
-    scheme::NAMED.iter().map(|&(name, _)| name).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //! **Accuracy** of [`apply_rows_into`]: elementwise `|Δ| ≤ γ·|X|·|Ŵ|ᵀ`, `γ = K·u/(1 - K·u)`, `K = in + 2`, `u = 2⁻²⁴`.
 //! Each output is summed in one fixed order: the same bits for any number of threads.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod dot;
 mod integer;
 pub mod quantized;

@@ -13,6 +13,7 @@
 //! `u = 2⁻²⁴`. The same bits for any number of threads.
 
 use super::{ROWS_PER_TASK, dot, integer_dot, run};
+use crate::simd::Kernels;
 use crate::{Activation, Activations, Code, Error, Quantized, float, pack, rows};
 use alloc::{vec, vec::Vec};
 #[cfg(feature = "solve")]
@@ -125,6 +126,7 @@ fn products(
     let ((out, features), tokens) = (weight.shape(), x.shape().0);
     let inputs = Inputs::new(weight, x);
     let decoder = weight.decoder();
+    let kernels = Kernels::current();
     let task = |first: usize| {
         let count = ROWS_PER_TASK.min(out - first);
         let (mut codes, mut integers, mut decoded) = (vec![0; features], Vec::new(), Vec::new());
@@ -141,7 +143,7 @@ fn products(
                     for (token, (value, codes)) in values.iter_mut().zip(tokens).enumerate() {
                         let mut sum = 0.0;
                         for &Segment { start, end, x_group } in segments {
-                            let whole = integer_dot(&codes[start..end], &integers[start..end]);
+                            let whole = integer_dot(kernels, &codes[start..end], &integers[start..end]);
                             sum += whole as f64 * (f64::from(x.scale(token, x_group)) * scale_at(start));
                         }
                         for (&column, &kept) in x.outliers().iter().zip(x.kept(token)) {
