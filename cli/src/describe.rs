@@ -2,6 +2,7 @@
 
 use clap::ValueEnum as _;
 use clap::builder::PossibleValue;
+use rankbit::lowrank::split::file::Header;
 use rankbit::quant::{
     Code, FloatFormat, Group, Layout, MiniFloat, ScaleRule, Scheme, Table, ZeroPoint, scheme,
 };
@@ -102,6 +103,26 @@ pub(crate) fn bits(scheme: Option<&Scheme>, parts: &[(&str, u64)], weights: u64)
     format!("{} bits per weight = {}", short(per_weight(total)), terms.join(" + "))
 }
 
+/// What happens to the inputs of the quantized term before they meet it, and to its columns likewise; empty when nothing
+/// does.
+pub(crate) fn transform(split: &Header) -> String {
+    let mut steps = Vec::new();
+    if split.smooth.is_some() {
+        steps.push("scaled one by one".to_owned());
+    }
+    if split.permuted {
+        steps.push("put in another order".to_owned());
+    }
+    if let Some(rotation) = split.rotation {
+        let signs = rotation.seed.map_or_else(String::new, |seed| format!(", signs of seed {seed}"));
+        steps.push(match rotation.block {
+            block if block == split.shape[1] => format!("rotated (Hadamard{signs})"),
+            block => format!("rotated in blocks of {block} (Hadamard{signs})"),
+        });
+    }
+    if steps.is_empty() { String::new() } else { format!("inputs {}; ", steps.join(", ")) }
+}
+
 /// Up to four digits behind the point, none that say nothing.
 fn short(bits: f64) -> String {
     let text = format!("{bits:.4}");
@@ -137,6 +158,20 @@ mod tests {
             );
         }
         assert_eq!(formats().len(), scheme::NAMED.len());
+    }
+
+    #[test]
+    fn transforms_in_words() {
+        let words = |rest: &str| {
+            let text = format!(r#"{{"shape":[4,48]{rest}}}"#);
+            transform(&Header::from_json(&text).expect("a header"))
+        };
+        assert_eq!(words(""), "");
+        assert_eq!(words(r#","smooth":"f16""#), "inputs scaled one by one; ");
+        let all = r#","smooth":"f16","permuted":true,"rotation":{"block":48,"seed":7}"#;
+        let said = "inputs scaled one by one, put in another order, rotated (Hadamard, signs of seed 7); ";
+        assert_eq!(words(all), said);
+        assert_eq!(words(r#","rotation":{"block":12}"#), "inputs rotated in blocks of 12 (Hadamard); ");
     }
 
     #[test]

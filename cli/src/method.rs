@@ -1,6 +1,6 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
-use rankbit::lowrank::{Recipe, Space, Step, preset};
+use rankbit::lowrank::{Recipe, Space, Step, TransformRule, preset};
 use rankbit::quant::{Activation, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
@@ -31,12 +31,16 @@ pub(crate) enum Method {
     /// 4-bit floats whose scales differ by powers of two, inputs in 8-bit floats; --rank adds compensation
     /// (ZeroQuant-FP).
     ZeroquantFp,
+    /// Inputs that matter scaled up before rounding, by a search (AWQ). Needs --calib.
+    Awq,
+    /// Range moved from activations to weights, then round to nearest (SmoothQuant). Needs --calib.
+    Smoothquant,
 }
 
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -48,6 +52,8 @@ impl Method {
         Self::Ldlq,
         Self::LlmInt8,
         Self::ZeroquantFp,
+        Self::Awq,
+        Self::Smoothquant,
     ];
 
     /// The name.
@@ -64,6 +70,8 @@ impl Method {
             Self::Ldlq => "ldlq",
             Self::LlmInt8 => "llm-int8",
             Self::ZeroquantFp => "zeroquant-fp",
+            Self::Awq => "awq",
+            Self::Smoothquant => "smoothquant",
         }
     }
 
@@ -93,7 +101,7 @@ impl Method {
 
     /// Whether it smooths when there is calibration.
     pub(crate) fn smooths(self) -> bool {
-        self == Self::Svdquant
+        matches!(self, Self::Svdquant | Self::Smoothquant)
     }
 }
 
@@ -112,6 +120,8 @@ pub(crate) enum RounderName {
     Ldlq,
     /// Scales of least squared error, weighted by calibration when given.
     Mse,
+    /// Each group's range cut where least of the layer's output is lost (AWQ's).
+    Clip,
     /// At random to one of the two neighbours, right on average.
     Stochastic,
 }
@@ -126,6 +136,7 @@ impl RounderName {
             Self::Hqq => Rounder::HQQ,
             Self::Ldlq => Rounder::LDLQ,
             Self::Mse => Rounder::Mse,
+            Self::Clip => Rounder::Clip,
             Self::Stochastic => Rounder::Stochastic { seed },
         }
     }
@@ -182,6 +193,8 @@ pub(crate) struct Request {
     pub(crate) smooth: Option<f64>,
     /// `--activations`.
     pub(crate) activations: Option<Activations>,
+    /// `--rotate`.
+    pub(crate) rotate: bool,
     /// `--rounds`.
     pub(crate) rounds: Option<u32>,
     /// Whether `--calib` was given.
@@ -205,6 +218,10 @@ pub(crate) struct Plan {
     pub(crate) factors: FloatFormat,
     /// Smoothing strength, when it smooths.
     pub(crate) smooth: Option<f64>,
+    /// Whether `--smooth` was given.
+    smooths_all: bool,
+    /// Whether inputs are rotated.
+    pub(crate) rotate: bool,
     /// Rounds at most.
     pub(crate) rounds: u32,
     /// The seed.
@@ -224,7 +241,8 @@ impl Plan {
             Some(own) => with_flags(own, request),
             None => scheme_of(request.format.as_deref().unwrap_or(FORMAT), request)?,
         };
-        let smooth = (method.smooths() && request.calibrated).then(|| request.smooth.unwrap_or(SMOOTH));
+        let own = (method.smooths() && request.calibrated).then_some(SMOOTH);
+        let smooth = request.smooth.or(own);
         let plan = Self {
             method,
             recipe: preset::rtn(scheme),
@@ -236,6 +254,8 @@ impl Plan {
             },
             factors: request.factors.unwrap_or(FloatFormat::F16),
             smooth,
+            smooths_all: request.smooth.is_some(),
+            rotate: request.rotate,
             rounds: request.rounds.unwrap_or(ROUNDS),
             seed: request.seed,
             rounder: request.rounder.map(|name| name.rounder(request.act_order, request.seed)),
@@ -266,7 +286,17 @@ impl Plan {
                 let compensation = self.rank.map(|rank| (rank, factors));
                 preset::zeroquant_fp(preset::ZeroQuantFp { scheme, compensation })
             }
+            Method::Awq => preset::awq(scheme),
+            Method::Smoothquant => {
+                preset::smoothquant(scheme, self.smooth.unwrap_or(SMOOTH), Activation::Float)
+            }
         };
+        if let (Some(alpha), TransformRule::Identity) = (self.smooth_of(method), &recipe.transform) {
+            recipe.transform = TransformRule::Smooth { alpha, beta: 1.0 - alpha, format: FloatFormat::F16 };
+        }
+        if self.rotate && method.quantizes() {
+            recipe.transform = recipe.transform.then(TransformRule::Rotate { seed: self.seed });
+        }
         if let Some(policy) = self.activation {
             recipe.activation = policy.into();
         }
@@ -306,6 +336,11 @@ impl Plan {
         Some((other, Some(warning)))
     }
 
+    /// Smoothing strength of another method under the same flags: `--smooth` is for all, a default for its own.
+    fn smooth_of(&self, method: Method) -> Option<f64> {
+        self.smooth.filter(|_| method.quantizes() && (method.smooths() || self.smooths_all))
+    }
+
     /// Stored bits over weights that [`Plan::recipe_of`] gives for a matrix `[out, in]`, should every format's range
     /// suffice.
     pub(crate) fn bits_per_weight(
@@ -328,7 +363,7 @@ impl Plan {
             let rank = self.rank.unwrap_or(RANK);
             bytes += (out as f64 + inputs as f64) * rank as f64 * self.factors.bytes() as f64;
         }
-        if method.smooths() && self.smooth.is_some() {
+        if self.smooth_of(method).is_some() || method == Method::Awq {
             bytes += inputs as f64 * FloatFormat::F16.bytes() as f64;
         }
         Ok(bytes * 8.0 / (out as f64 * inputs as f64))
@@ -342,6 +377,11 @@ impl Plan {
         });
         let measured = self.smooth.is_none() && self.recipe.metric.accept == Space::Moments;
         rounder.or(measured.then(|| self.method.name()))
+    }
+
+    /// Whether iterates are compared under the calibration's metric.
+    pub(crate) fn measures(&self) -> bool {
+        self.recipe.metric.accept == Space::Moments
     }
 
     /// Whether every quantizing step takes each value by itself.
@@ -398,6 +438,8 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         (request.scale.is_some(), "--scale"),
         (request.rounder.is_some(), "--rounder"),
         (request.activations.is_some(), "--activations"),
+        (request.smooth.is_some(), "--smooth"),
+        (request.rotate, "--rotate"),
     ];
     if let Some((_, flag)) = quantizer.iter().take(3).find(|(given, _)| *given && method == Method::LlmInt8) {
         return refuse(flag, "has 8-bit integers with one f32 scale per row");
@@ -421,12 +463,17 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         return Err(Error::usage("--act-order means something to --method gptq or --rounder gptq only"));
     }
     if request.smooth.is_some() {
-        if !method.smooths() {
-            return refuse("--smooth", "does not smooth");
+        if method == Method::Awq {
+            return refuse("--smooth", "searches its own scales");
         }
         if !request.calibrated {
             return Err(Error::usage("--smooth needs --calib: smoothing follows from the activations"));
         }
+    }
+    if matches!(method, Method::Awq | Method::Smoothquant) && !request.calibrated {
+        return Err(Error::usage(format!(
+            "--method {name} needs --calib: its scales follow from the activations"
+        )));
     }
     Ok(())
 }
@@ -498,7 +545,11 @@ mod tests {
                 "--activations",
             ),
             (Method::Cd, Request { act_order: true, ..Request::default() }, "--act-order"),
-            (Method::LqLora, Request { smooth: Some(0.5), ..Request::default() }, "--smooth"),
+            (Method::Awq, Request { smooth: Some(0.5), calibrated: true, ..Request::default() }, "--smooth"),
+            (Method::Lowrank, Request { rotate: true, ..Request::default() }, "--rotate"),
+            (Method::LqLora, Request { smooth: Some(0.5), ..Request::default() }, "--calib"),
+            (Method::Awq, Request::default(), "--calib"),
+            (Method::Smoothquant, Request::default(), "--calib"),
             (Method::Svdquant, Request { smooth: Some(0.5), ..Request::default() }, "--calib"),
         ];
         for (method, request, flag) in cases {
@@ -541,6 +592,24 @@ mod tests {
         assert_eq!((rank(None).rank, rank(Some(8)).rank), (None, Some(8)));
         assert_eq!(rank(None).recipe.round.len() + 1, rank(Some(8)).recipe.round.len());
         assert_eq!(rank(None).scheme, Some(preset::Constraint::RatioOfTwo.fp4()));
+    }
+
+    #[test]
+    fn transforms_add_up() {
+        let smoothing = TransformRule::Smooth { alpha: 0.25, beta: 0.75, format: FloatFormat::F16 };
+        let rotation = TransformRule::Rotate { seed: 7 };
+        let of = |method, smooth, rotate| {
+            let request = Request { smooth, rotate, calibrated: true, seed: 7, ..Request::default() };
+            Plan::new(method, &request).expect("a plan").recipe.transform
+        };
+        assert_eq!(of(Method::Rtn, None, false), TransformRule::Identity);
+        assert_eq!(of(Method::Rtn, None, true), rotation);
+        assert_eq!(of(Method::Gptq, Some(0.25), false), smoothing);
+        assert_eq!(of(Method::Svdquant, Some(0.25), false), smoothing);
+        let both = TransformRule::Compose(vec![smoothing, rotation.clone()]);
+        assert_eq!(of(Method::Cd, Some(0.25), true), both);
+        assert_eq!(of(Method::Smoothquant, Some(0.25), true), both);
+        assert_eq!(of(Method::Awq, None, true), TransformRule::Compose(vec![TransformRule::AWQ, rotation]));
     }
 
     #[test]

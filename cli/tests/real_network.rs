@@ -249,3 +249,15 @@ fn budgets_with_calibration_beat_one_format_for_all() {
         assert!(held_out_error < 0.75 * uniform);
     }
 }
+
+/// Changes of basis, at equal bits (16 bits an input for the factors of AWQ). Bounds a little above what was measured.
+#[test]
+fn rotation_and_scale_search() {
+    let acts = text(REAL.acts.path());
+    let plain = run(&["--method", "rtn", "--format", "uint4"]);
+    let rotated = run(&["--method", "rtn", "--format", "uint4", "--rotate"]);
+    let awq = run(&["--method", "awq", "--format", "uint4", "--calib", acts]);
+    let fed_back = run(&["--method", "gptq", "--act-order", "--format", "uint4", "--calib", acts]);
+    let both = run(&["--method", "gptq", "--act-order", "--format", "uint4", "--rotate", "--calib", acts]);
+    assert_eq!((plain.bits, rotated.bits, both.bits), (4.3125, 4.3125, fed_back.bits));
+}

@@ -8,11 +8,13 @@
 //! | `global_scale` | f32 | `[1]` | the common factor of E4M3 scales |
 //! | `zeros` | u8 | `[bytes]` | zero points, one bit stream in the order of the scales |
 //! | `smooth` | f16 or f32 | `[in]` | λ |
+//! | `permutation` | u8 | `[in, bytes]` | which input each position takes, little-endian numbers of 1, 2 or 4 bytes |
 //! | `left` | factor format | `[out, r]` | L |
 //! | `right` | factor format | `[r, in]` | R |
 //!
 //! Dyadic scales are u32 words `b + 2²⁴·c` for `b / 2^c` ([`FloatFormat::Dyadic`]).
-//! Only the parts that a split has are present. All numbers are little-endian.
+//! A rotation has no part: its order and its seed are in the header. Only the parts that a split has are present.
+//! All numbers are little-endian.
 
 use crate::{Error, Factor, LowRank, Split};
 use alloc::{
@@ -22,7 +24,8 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use rankbit_quant::{Activation, FloatFormat, Floats, Quantized, Scheme, Smooth, ZeroPoint};
+use rankbit_quant::transform::{Hadamard, Permutation, Smooth, Transform};
+use rankbit_quant::{Activation, FloatFormat, Floats, Quantized, Scheme, ZeroPoint};
 use serde::{Deserialize, Serialize};
 
 /// Element type of a part.
@@ -59,7 +62,8 @@ pub struct PartView<'a> {
 }
 
 /// Names of all parts that a split can have.
-pub const PART_NAMES: [&str; 7] = ["codes", "scales", "global_scale", "zeros", "smooth", "left", "right"];
+pub const PART_NAMES: [&str; 8] =
+    ["codes", "scales", "global_scale", "zeros", "smooth", "permutation", "left", "right"];
 
 /// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -76,9 +80,26 @@ pub struct Header {
     /// How smoothing factors are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smooth: Option<FloatFormat>,
+    /// Whether inputs are permuted.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub permuted: bool,
+    /// How inputs are rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationHeader>,
     /// What happens to the quantized term's inputs; absent when they stay floats.
     #[serde(default, skip_serializing_if = "Activation::is_float")]
     pub activation: Activation,
+}
+
+/// A randomized Hadamard rotation of the quantized term's inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotationHeader {
+    /// Order of the blocks on its diagonal; `in` when it is whole.
+    pub block: usize,
+    /// What the signs are drawn from; absent without signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// Rank and storage of the low-rank term.
@@ -145,8 +166,16 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
             parts.push(Part { name: "zeros", element: PartType::U8, shape: vec![zeros.len()], bytes: zeros });
         }
     }
-    if let Some(smooth) = split.transform() {
+    if let Some(smooth) = split.transform().and_then(Transform::smooth) {
         parts.push(floats("smooth", vec![cols], smooth.factors()));
+    }
+    if let Some(permutation) = split.transform().and_then(Transform::permutation) {
+        parts.push(Part {
+            name: "permutation",
+            element: PartType::U8,
+            shape: vec![cols, Permutation::entry_bytes(cols)],
+            bytes: permutation.to_bytes(),
+        });
     }
     if let Some(low_rank) = split.low_rank() {
         for (name, factor) in [("left", low_rank.left()), ("right", low_rank.right())] {
@@ -161,7 +190,12 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
             left: lr.left().values().format(),
             right: lr.right().values().format(),
         }),
-        smooth: split.transform().map(|t| t.factors().format()),
+        smooth: split.transform().and_then(Transform::smooth).map(|smooth| smooth.factors().format()),
+        permuted: split.transform().and_then(Transform::permutation).is_some(),
+        rotation: split
+            .transform()
+            .and_then(Transform::rotation)
+            .map(|rotation| RotationHeader { block: rotation.block(), seed: rotation.seed() }),
         activation: *split.activation(),
     };
     (header, parts)
@@ -170,7 +204,7 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
 /// The split that `header` describes, its parts handed over by `find` (from a part's name).
 ///
 /// # Errors
-/// [`Error::InvalidHeader`] for an empty shape, no term at all, smoothing or quantized inputs without a quantized term, or a part that
+/// [`Error::InvalidHeader`] for an empty shape, no term at all, a transform or quantized inputs without a quantized term, or a part that
 /// is stored although the header has no use for it (reading on would lose a term); [`Error::MissingPart`];
 /// [`Error::PartMismatch`] for a part of another type or shape; and whatever the storage types refuse
 /// (a size that does not fit, a scale or factor that is not finite).
@@ -182,8 +216,9 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
     if header.scheme.is_none() && header.low_rank.is_none() {
         return Err(Error::InvalidHeader { reason: "neither a scheme nor a low-rank term".to_owned() });
     }
-    if header.scheme.is_none() && header.smooth.is_some() {
-        return Err(Error::InvalidHeader { reason: "smoothing without a scheme".to_owned() });
+    let transforms = header.smooth.is_some() || header.permuted || header.rotation.is_some();
+    if header.scheme.is_none() && transforms {
+        return Err(Error::InvalidHeader { reason: "a transform without a scheme".to_owned() });
     }
     if header.scheme.is_none() && !header.activation.is_float() {
         return Err(Error::InvalidHeader { reason: "quantized inputs without a scheme".to_owned() });
@@ -195,6 +230,7 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             "global_scale" => header.scheme.is_some_and(|scheme| scheme.scale_format == FloatFormat::E4m3),
             "zeros" => header.scheme.is_some_and(|scheme| scheme.zero == ZeroPoint::Integer),
             "smooth" => header.smooth.is_some(),
+            "permutation" => header.permuted,
             // The factors.
             _ => header.low_rank.is_some(),
         };
@@ -245,9 +281,29 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             Some(LowRank::new(left, right)?)
         }
     };
-    let transform = match header.smooth {
+    let smooth = match header.smooth {
         None => None,
         Some(format) => Some(Smooth::new(floats("smooth", format, &[cols])?)?),
+    };
+    let permutation = if header.permuted {
+        let bytes = part("permutation", PartType::U8, &[cols, Permutation::entry_bytes(cols)])?;
+        Some(Permutation::from_bytes(bytes, cols)?)
+    } else {
+        None
+    };
+    let rotation = match header.rotation {
+        None => None,
+        Some(RotationHeader { block, seed }) => {
+            let rotation = Hadamard::with_block(cols, block)?;
+            Some(match seed {
+                Some(seed) => rotation.with_signs(seed),
+                None => rotation,
+            })
+        }
+    };
+    let transform = match transforms {
+        false => None,
+        true => Some(Transform::new(cols, smooth, permutation, rotation)?),
     };
     Split::new((rows, cols), transform, base, low_rank)?.with_activation(header.activation)
 }

@@ -220,7 +220,12 @@ impl Job {
         }
         let smooth = self.plan.smooth.is_some();
         let measured = self.calibration.is_some() && budget;
-        let needs = Needs { absmax: smooth, metric: smooth || measured || self.plan.needs_gram().is_some() };
+        let needs = Needs {
+            absmax: smooth,
+            // Smoothing alone asks for no metric, but methods that compare iterates do.
+            metric: measured || self.plan.needs_gram().is_some() || self.plan.measures(),
+            mean_abs: self.plan.method == Method::Awq,
+        };
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
             let fail = |reason: String| Err(self.reader.tensor_error(name, reason));
