@@ -370,10 +370,10 @@ pub(crate) fn scheme_in(recipe: &Recipe) -> Option<Scheme> {
 pub(crate) fn scheme_of(format: &str, request: &Request) -> Result<Scheme, Error> {
     let scheme =
         Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
-    if scheme.block_len().is_some() {
+    if scheme.owns_scales() {
         let given = [(request.group.is_some(), "--group"), (request.scale.is_some(), "--scale")];
         if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
-            let why = "its blocks and their scales are part of it";
+            let why = "its groups and their scales are part of it";
             return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
         }
     }
@@ -551,7 +551,7 @@ mod tests {
             scale,
             ..Request::default()
         };
-        for format in ["mxfp4", "nvfp4", "q4_k", "q8_0"] {
+        for format in ["mxfp4", "nvfp4", "q4_k", "q8_0", "int4-dyadic"] {
             for request in [with(format, Some(Group::Row), None), with(format, None, Some(FloatFormat::F32))]
             {
                 assert_eq!(Plan::new(Method::Rtn, &request).expect_err(format).exit_code(), 2);

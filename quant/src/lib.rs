@@ -52,6 +52,7 @@ mod block;
 pub mod clustered;
 pub mod code;
 mod codec;
+pub mod dyadic;
 mod error;
 mod float;
 mod group;

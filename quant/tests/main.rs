@@ -5,6 +5,7 @@ mod bad_input;
 mod channel_wise;
 mod clustered;
 mod common;
+mod dyadic;
 mod floats;
 mod gguf;
 mod halo;

@@ -11,6 +11,7 @@
 //! | `left` | factor format | `[out, r]` | L |
 //! | `right` | factor format | `[r, in]` | R |
 //!
+//! Dyadic scales are u32 words `b + 2²⁴·c` for `b / 2^c` ([`FloatFormat::Dyadic`]).
 //! Only the parts that a split has are present. All numbers are little-endian.
 
 use crate::{Error, Factor, LowRank, Split};

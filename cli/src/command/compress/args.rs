@@ -147,7 +147,7 @@ impl Args {
     /// What was asked for of the method.
     pub(crate) fn request(&self) -> Request {
         Request {
-            format: self.format.first().cloned(),
+            format: candidates::first(&self.format),
             group: self.group,
             rank: self.rank,
             rounder: self.rounder,
