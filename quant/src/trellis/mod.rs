@@ -1,0 +1,3 @@
+pub mod stream;
+pub mod table;
+pub mod viterbi;
