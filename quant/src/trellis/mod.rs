@@ -1,3 +1,4 @@
+pub mod decode;
 pub mod stream;
 pub mod table;
 pub mod viterbi;
