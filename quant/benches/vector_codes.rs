@@ -4,7 +4,7 @@
 use rankbit_linalg::Stream;
 use rankbit_quant::Instructions;
 use rankbit_quant::trellis::decode::Decoder;
-use rankbit_quant::trellis::viterbi::{Scratch, Trellis, cost};
+use rankbit_quant::trellis::viterbi::{Encoder, Scratch, cost};
 use std::time::Instant;
 
 /// The least time of three runs, in seconds.
@@ -56,7 +56,7 @@ fn encode() {
     for (window, rates) in [(8, 2..=4), (10, 2..=4), (12, 1..=5)] {
         for rate in rates {
             for set in Instructions::ALL.into_iter().filter(|set| set.is_available()) {
-                let trellis = Trellis::new(window, rate, set);
+                let trellis = Encoder::new(window, rate, set);
                 let mut error = 0.0;
                 let seconds = least(|| {
                     error = 0.0;

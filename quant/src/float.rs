@@ -50,6 +50,17 @@ impl FloatFormat {
         }
     }
 
+    /// The largest finite value (for E4M3 times the vector's factor).
+    pub(crate) fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            Self::F16 => f16::MAX.to_f32(),
+            Self::Bf16 => bf16::MAX.to_f32(),
+            Self::E8m0 => e8m0_value(254),
+            Self::E4m3 => MiniFloat::E4m3.max(),
+        }
+    }
+
     /// The name used in files, flags and reports.
     pub const fn name(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@
 pub enum Instructions {
     /// What the compiler makes of plain Rust for the target.
     Portable,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and POPCNT.
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VBMI beside those of [`Instructions::Avx2`].
     Avx512,
@@ -21,7 +21,9 @@ impl Instructions {
             Self::Portable => true,
             #[cfg(all(feature = "std", target_arch = "x86_64"))]
             Self::Avx2 => {
-                std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+                std::arch::is_x86_feature_detected!("avx2")
+                    && std::arch::is_x86_feature_detected!("fma")
+                    && std::arch::is_x86_feature_detected!("popcnt")
             }
             #[cfg(all(feature = "std", target_arch = "x86_64"))]
             Self::Avx512 => {
@@ -33,7 +35,9 @@ impl Instructions {
                     && std::arch::is_x86_feature_detected!("avx512vbmi")
             }
             #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-            Self::Avx2 => cfg!(all(target_feature = "avx2", target_feature = "fma")),
+            Self::Avx2 => {
+                cfg!(all(target_feature = "avx2", target_feature = "fma", target_feature = "popcnt"))
+            }
             #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
             Self::Avx512 => {
                 Self::Avx2.is_available()

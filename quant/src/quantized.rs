@@ -9,9 +9,10 @@
 //! | global scale | one f32, the common factor of E4M3 scales; only for those |
 //! | zeros | one bit stream of all zero points, in the order of the scales, as wide as the codes; empty without |
 //!
-//! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside.
+//! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside. Vector
+//! codes have parts for their columns: see [`vector`](crate::vector).
 
-use crate::{Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack};
+use crate::{ColumnParts, Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack, vector};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::Mat;
 
@@ -24,6 +25,8 @@ pub struct Quantized {
     codes: Vec<u8>,
     scales: Floats,
     zeros: Vec<u8>,
+    /// What vector codes keep for their columns.
+    columns: Option<ColumnParts>,
 }
 
 impl Quantized {
@@ -41,6 +44,9 @@ impl Quantized {
         zeros: Vec<u8>,
     ) -> Result<Self, Error> {
         scheme.check()?;
+        if scheme.code.is_vector() {
+            return Err(Error::InvalidScheme { reason: "vector codes have parts for their columns" });
+        }
         let grouping = scheme.grouping(shape)?;
         let lengths = part_lengths(shape, &scheme)?;
         for (part, expected, found) in [
@@ -58,9 +64,30 @@ impl Quantized {
         if let Some(index) = (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
             return Err(Error::StoredNonFinite { what: "scales", index });
         }
-        let quantized = Self { shape, scheme, grouping, codes, scales, zeros };
+        let quantized = Self { shape, scheme, grouping, codes, scales, zeros, columns: None };
         quantized.check_codes()?;
         Ok(quantized)
+    }
+
+    /// Assembles the storage of vector codes from its parts: codes, one scale for each row, and what belongs to the
+    /// columns.
+    ///
+    /// # Errors
+    /// As [`Quantized::from_parts`] and [`ColumnParts::new`]; [`Error::InvalidScheme`] for a scheme of scalar codes.
+    pub fn from_vector_parts(
+        shape: (usize, usize),
+        scheme: Scheme,
+        codes: Vec<u8>,
+        scales: Floats,
+        columns: ColumnParts,
+    ) -> Result<Self, Error> {
+        let grouping = vector::check_parts(shape, &scheme, &codes, &scales, &columns)?;
+        Ok(Self { shape, scheme, grouping, codes, scales, zeros: Vec::new(), columns: Some(columns) })
+    }
+
+    /// What vector codes keep for their columns; `None` for scalar codes.
+    pub const fn columns(&self) -> Option<&ColumnParts> {
+        self.columns.as_ref()
     }
 
     /// Whether every code is a number, where a code can be anything else, and every scale inside a block.
@@ -161,6 +188,7 @@ impl Quantized {
         let global = if self.scales.global_scale().is_some() { size_of::<f32>() } else { 0 };
         let scales = self.scales.len() * self.scales.format().bytes();
         (self.codes.len() + scales + global + self.zeros.len()) as u64 * 8
+            + self.columns.as_ref().map_or(0, ColumnParts::stored_bits)
     }
 
     /// Writes row `row`, decoded, to `out`: `ŵ = s · (value(code) - z)`, each a single f32 rounding.
@@ -175,6 +203,10 @@ impl Quantized {
                 found: (row.saturating_add(1), out.len()),
             });
         }
+        if let Some(decoder) = vector::Decoder::new(self) {
+            decoder.row(row, out);
+            return Ok(());
+        }
         let mut values = [0.0; 256];
         let mut codes = vec![0; self.shape.1];
         self.decode_row(row, self.value_table(&mut values), &mut codes, out);
@@ -184,6 +216,10 @@ impl Quantized {
     /// The whole matrix, decoded.
     pub fn dequantize(&self) -> Mat<f32> {
         let (rows, cols) = self.shape;
+        if let Some(decoder) = vector::Decoder::new(self) {
+            let values = decoder.all();
+            return Mat::from_fn(rows, cols, |i, j| values[i * cols + j]);
+        }
         let (mut values, mut codes) = ([0.0; 256], vec![0; cols]);
         let values = self.value_table(&mut values);
         let mut row_values = vec![0.0; cols];
@@ -242,9 +278,12 @@ pub struct PartLengths {
     pub scales: usize,
     /// Bytes of all zero points.
     pub zeros: usize,
+    /// Bytes of what vector codes keep for their columns, outliers apart.
+    pub columns: usize,
 }
 
-/// Sizes of the parts of a matrix `shape` stored by `scheme`.
+/// Sizes of the parts of a matrix `shape` stored by `scheme`: those of a trellis under a budget as if it were spent to
+/// the last bit, and no outliers.
 ///
 /// # Errors
 /// [`Error::GroupSize`] for a group size of 0 or an `in` that blocks do not divide, [`Error::TooLarge`] when a size
@@ -253,9 +292,12 @@ pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLength
     let (rows, cols) = shape;
     let bits = scheme.code.bits();
     let grouping = scheme.grouping(shape)?;
+    if scheme.code.is_vector() {
+        return vector::part_lengths(shape, scheme);
+    }
     if let Layout::Block(block) = scheme.layout {
         let codes = grouping.scales.checked_mul(block.bytes()).ok_or(Error::TooLarge { what: "blocks" })?;
-        return Ok(PartLengths { codes, scales: 0, zeros: 0 });
+        return Ok(PartLengths { codes, scales: 0, zeros: 0, columns: 0 });
     }
     let codes = pack::packed_len(cols, bits)
         .and_then(|row| row.checked_mul(rows))
@@ -267,5 +309,5 @@ pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLength
             pack::packed_len(grouping.scales, bits).ok_or(Error::TooLarge { what: "zero points" })?
         }
     };
-    Ok(PartLengths { codes, scales: grouping.scales, zeros })
+    Ok(PartLengths { codes, scales: grouping.scales, zeros, columns: 0 })
 }

@@ -9,4 +9,5 @@ mod nearest;
 mod rounders;
 mod smooth;
 mod storage;
+mod vector;
 mod vectors;

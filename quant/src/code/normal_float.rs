@@ -36,8 +36,9 @@ pub fn normal_float(bits: u8, offset: f64) -> Result<Vec<f32>, Error> {
     }
     let positive = 1_u16 << (bits - 1);
     // Quantile `i` of `steps` steps from the offset down to one half.
-    let quantile =
-        |i: u16, steps: u16| normal_quantile(offset + (0.5 - offset) * (f64::from(i) / f64::from(steps)), 0.0);
+    let quantile = |i: u16, steps: u16| {
+        normal_quantile(offset + (0.5 - offset) * (f64::from(i) / f64::from(steps)), 0.0)
+    };
     let mut values = vec![0.0];
     values.extend((0..positive).map(|i| quantile(i, positive)));
     values.extend((0..positive - 1).map(|i| -quantile(i, positive - 1)));

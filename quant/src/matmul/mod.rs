@@ -8,6 +8,7 @@
 
 mod dot;
 pub mod reference;
+mod vector;
 
 use crate::{Error, Quantized, rows};
 use alloc::{vec, vec::Vec};
@@ -56,13 +57,22 @@ pub fn apply_with(
             return Err(Error::ShapeMismatch { what, expected, found });
         }
     }
-    let mut table = [0.0; 256];
-    let table = weight.value_table(&mut table);
     let mut packed_x = Vec::with_capacity(tokens * features);
     let mut buffer = Vec::new();
     for token in 0..tokens {
         packed_x.extend_from_slice(rows::row(x, token, &mut buffer));
     }
+    let store = |row: usize, values: &[f32]| {
+        for (entry, &value) in y.as_mut().col_mut(row).iter_mut().zip(values) {
+            *entry = value;
+        }
+    };
+    if weight.columns().is_some() {
+        vector::products(weight, &packed_x, tokens, finish, store);
+        return Ok(());
+    }
+    let mut table = [0.0; 256];
+    let table = weight.value_table(&mut table);
     let task = |first: usize| {
         let count = ROWS_PER_TASK.min(out - first);
         let (mut codes, mut row) = (vec![0; features], vec![0.0; features]);

@@ -70,6 +70,30 @@ impl Decoder {
             _ => portable(flat, rate, self.window, table, out),
         }
     }
+
+    /// `sums += factor · values`.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn add(&self, factor: f32, values: &[f32], sums: &mut [f32]) {
+        assert!(values.len() == sums.len(), "a sum for every value");
+        match self.instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 | Instructions::Avx512 => {
+                // SAFETY: `Decoder::new` let this choice stand only where the CPU has the instructions.
+                unsafe { x86::add(factor, values, sums) };
+            }
+            _ => add(factor, values, sums),
+        }
+    }
+}
+
+/// The loop of [`Decoder::add`], for whatever the compiler may use.
+#[inline(always)]
+fn add(factor: f32, values: &[f32], sums: &mut [f32]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += factor * value;
+    }
 }
 
 /// One row after another from the flat copy.

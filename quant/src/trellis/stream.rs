@@ -27,7 +27,7 @@ pub fn padded(rows: usize) -> Result<usize, Error> {
 }
 
 /// Bytes of a column of `padded` rows at `rate` bits.
-const fn column_bytes(padded: usize, rate: u8) -> usize {
+pub(crate) const fn column_bytes(padded: usize, rate: u8) -> usize {
     padded / 8 * rate as usize
 }
 

@@ -25,7 +25,7 @@ mod x86;
 
 use super::table;
 use crate::Instructions;
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 use core::mem;
 
 /// Weights on either side of the seam over which the start of a ring is guessed.
@@ -35,7 +35,7 @@ const SPARE: usize = 16;
 
 /// A trellis with its values: what encoders of one window and rate share.
 #[derive(Clone, Debug)]
-pub struct Trellis {
+pub struct Encoder {
     rate: u32,
     groups: usize,
     /// By state.
@@ -60,7 +60,7 @@ pub struct Scratch {
     joined: Vec<(f32, f32)>,
 }
 
-impl Trellis {
+impl Encoder {
     /// The trellis of `window` bits (L, 1 to 16) and `rate` bits a weight (k, 1 to min(8, L)), with the values of
     /// [`table`].
     ///
@@ -151,7 +151,7 @@ impl Trellis {
             match self.instructions {
                 #[cfg(target_arch = "x86_64")]
                 Instructions::Avx512 if groups >= x86::LANES_512 => {
-                    // SAFETY: `Trellis::new` let this choice stand only where the CPU has these instructions; both
+                    // SAFETY: `Encoder::new` let this choice stand only where the CPU has these instructions; both
                     // cost buffers have SPARE entries more than groups, the table 2^k groups.
                     unsafe { x86::step_512(&self.table, self.rate, sample, costs, next, back) };
                 }

@@ -30,8 +30,7 @@ pub(super) unsafe fn values(flat: &[u8], rate: u8, window: u8, table: &[f32], ou
         let low = _mm256_srlv_epi64(_mm256_set1_epi64x(low), low_shifts);
         let high = _mm256_srlv_epi64(_mm256_set1_epi64x(high), high_shifts);
         // The low words: rows 0 1 4 5 2 3 6 7; then in order.
-        let mixed =
-            _mm256_shuffle_ps::<0b10_00_10_00>(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high));
+        let mixed = _mm256_shuffle_ps::<0b10_00_10_00>(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high));
         let rows = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_castps_si256(mixed));
         // SAFETY: masked indices are below 2^window, the entries of the table; `out` has eight.
         unsafe {
@@ -39,4 +38,13 @@ pub(super) unsafe fn values(flat: &[u8], rate: u8, window: u8, table: &[f32], ou
             _mm256_storeu_ps(out.as_mut_ptr(), values);
         }
     }
+}
+
+/// [`super::add`] with AVX2.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn add(factor: f32, values: &[f32], sums: &mut [f32]) {
+    super::add(factor, values, sums);
 }

@@ -1,4 +1,5 @@
 use super::*;
+use alloc::vec;
 use rankbit_linalg::Stream;
 
 fn normal(len: usize, name: &str) -> Vec<f32> {
@@ -8,7 +9,7 @@ fn normal(len: usize, name: &str) -> Vec<f32> {
 }
 
 /// All paths of `m` states, each an extension by one symbol at a time.
-fn brute_force(trellis: &Trellis, start: Option<usize>, ring: bool, x: &[f32], w: &[f32]) -> f64 {
+fn brute_force(trellis: &Encoder, start: Option<usize>, ring: bool, x: &[f32], w: &[f32]) -> f64 {
     let states = trellis.table.len();
     let mut best = f64::INFINITY;
     let mut stack: Vec<Vec<u16>> = (0..states)
@@ -31,7 +32,7 @@ fn brute_force(trellis: &Trellis, start: Option<usize>, ring: bool, x: &[f32], w
     best
 }
 
-fn is_path(trellis: &Trellis, states: &[u16]) -> bool {
+fn is_path(trellis: &Encoder, states: &[u16]) -> bool {
     states
         .windows(2)
         .all(|pair| usize::from(pair[1]) >> trellis.rate == usize::from(pair[0]) % trellis.groups)
@@ -41,7 +42,7 @@ fn is_path(trellis: &Trellis, states: &[u16]) -> bool {
 fn the_best_of_all_paths() {
     let mut scratch = Scratch::default();
     for rate in [1, 2] {
-        let trellis = Trellis::new(4, rate, Instructions::Portable);
+        let trellis = Encoder::new(4, rate, Instructions::Portable);
         for m in 1..=6 {
             for case in 0..4 {
                 let x = normal(m, &alloc::format!("{rate} {m} {case}"));
@@ -78,10 +79,10 @@ fn every_instruction_set_takes_the_same_path() {
             // Equal weights and equal values make ties.
             let w: Vec<f32> = (0..96).map(|i| if i % 5 == 0 { 0.0 } else { 1.0 }).collect();
             let (mut expected, mut found) = (vec![0; 96], vec![0; 96]);
-            let portable = Trellis::new(window, rate, Instructions::Portable);
+            let portable = Encoder::new(window, rate, Instructions::Portable);
             let cost = portable.ring(&x, &w, &mut scratch, &mut expected);
             for set in Instructions::ALL.into_iter().filter(|set| set.is_available()) {
-                let trellis = Trellis::new(window, rate, set);
+                let trellis = Encoder::new(window, rate, set);
                 assert_eq!(trellis.ring(&x, &w, &mut scratch, &mut found).to_bits(), cost.to_bits());
                 assert_eq!(found, expected, "L {window} k {rate} {set:?}");
             }
@@ -93,7 +94,7 @@ fn every_instruction_set_takes_the_same_path() {
 fn a_ring_closes_and_reports_its_cost() {
     let mut scratch = Scratch::default();
     for (window, rate) in [(8, 1), (8, 3), (12, 2), (12, 4), (10, 8)] {
-        let trellis = Trellis::new(window, rate, Instructions::best());
+        let trellis = Encoder::new(window, rate, Instructions::best());
         for m in [32, 64, 256] {
             let (x, w) = (normal(m, "ring"), vec![1.0; m]);
             let mut states = vec![0; m];
