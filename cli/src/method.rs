@@ -1,7 +1,8 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
+use clap::ValueEnum as _;
 use rankbit::lowrank::{Recipe, Space, Step, preset};
-use rankbit::quant::{FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
+use rankbit::quant::{Code, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
 
@@ -188,6 +189,9 @@ impl Plan {
                 return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
             }
         }
+        if named.code.is_vector() {
+            check_vector(method, request, format, &named)?;
+        }
         if let Some(group) = request.group {
             scheme = scheme.with_group(group);
         }
@@ -266,7 +270,7 @@ impl Plan {
         let mut bytes = 0.0;
         if method.quantizes() {
             let lengths = part_lengths((out, inputs), scheme)?;
-            bytes += lengths.codes as f64 + lengths.zeros as f64;
+            bytes += lengths.codes as f64 + lengths.zeros as f64 + lengths.columns as f64;
             bytes += lengths.scales as f64 * scheme.scale_format.bytes() as f64;
             if scheme.scale_format == FloatFormat::E4m3 {
                 bytes += size_of::<f32>() as f64;
@@ -335,6 +339,33 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
+/// What does not go with vector codes.
+fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme) -> Result<(), Error> {
+    if request.group.is_some() {
+        let why = "it has a scale for each row and column";
+        return Err(Error::usage(format!("--group means nothing to --format {format}: {why}")));
+    }
+    let rounder = request.rounder.unwrap_or(match method {
+        Method::Gptq => RounderName::Gptq,
+        Method::Cd => RounderName::Cd,
+        Method::Ldlq => RounderName::Ldlq,
+        Method::Hqq => RounderName::Hqq,
+        Method::Rtn | Method::Lorc | Method::Svdquant | Method::LqLora | Method::Lowrank => {
+            RounderName::Nearest
+        }
+    });
+    let fits = match rounder {
+        RounderName::Nearest => true,
+        RounderName::Gptq | RounderName::Cd | RounderName::Ldlq => matches!(scheme.code, Code::Trellis(_)),
+        RounderName::Hqq | RounderName::Mse | RounderName::Stochastic => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let name = rounder.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    Err(Error::usage(format!("--format {format} cannot be rounded by {name}")))
+}
+
 /// `--group`: a number, `row` or `tensor`.
 pub(crate) fn parse_group(text: &str) -> Result<Group, String> {
     match text {
@@ -362,7 +393,9 @@ pub(crate) fn parse_float(text: &str) -> Result<FloatFormat, String> {
 
 /// The names of all formats.
 pub(crate) fn format_names() -> Vec<&'static str> {
-    scheme::NAMED.iter().map(|&(name, _)| name).collect()
+    let named = scheme::NAMED.iter().chain(&scheme::NAMED_VECTOR);
+    // A rate for each column follows from a budget.
+    named.map(|&(name, _)| name).filter(|name| *name != "trellis").collect()
 }
 
 #[cfg(test)]
@@ -399,6 +432,23 @@ mod tests {
             let error = Plan::new(method, &request).expect_err(flag);
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(flag), "{error}");
+        }
+    }
+
+    #[test]
+    fn vector_codes_take_their_own_rounders() {
+        let with = |format: &str| Request { format: Some(format.to_owned()), ..Request::default() };
+        for format in ["trellis2", "e8p4"] {
+            assert!(Plan::new(Method::Rtn, &with(format)).is_ok());
+            assert!(Plan::new(Method::Svdquant, &with(format)).is_ok());
+            assert_eq!(Plan::new(Method::Ldlq, &with(format)).is_ok(), format == "trellis2");
+            for request in [
+                Request { group: Some(Group::Size(64)), ..with(format) },
+                Request { rounder: Some(RounderName::Mse), ..with(format) },
+            ] {
+                assert_eq!(Plan::new(Method::Rtn, &request).expect_err(format).exit_code(), 2);
+            }
+            assert_eq!(Plan::new(Method::Hqq, &with(format)).expect_err(format).exit_code(), 2);
         }
     }
 
@@ -449,7 +499,6 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_command_line() {
-        use clap::ValueEnum as _;
         for method in Method::ALL {
             assert_eq!(Method::from_str(method.name(), false), Ok(method));
         }

@@ -212,3 +212,19 @@ fn hqq_without_calibration() {
     assert!(found.error <= 0.0910, "{}", found.error);
     assert!(found.cosine >= 0.9600, "{}", found.cosine);
 }
+
+/// Without calibration, and smaller than ggml's Q4_K, Q3_K and Q2_K by half a bit.
+#[test]
+fn trellis_codes_without_calibration() {
+    for (format, bits, error, held_out_error, cosine) in [
+        ("trellis4", 4.06, 0.0689, 0.0533, 0.9868),
+        ("trellis3", 3.06, 0.1343, 0.1047, 0.9525),
+        ("trellis2", 2.06, 0.2643, 0.2082, 0.8066),
+    ] {
+        let found = run(&["--method", "rtn", "--format", format]);
+        assert!(found.bits <= bits, "{format}: {}", found.bits);
+        assert!(found.error <= error, "{format}: {}", found.error);
+        assert!(found.held_out_error <= held_out_error, "{format}: {}", found.held_out_error);
+        assert!(found.cosine >= cosine, "{format}: {}", found.cosine);
+    }
+}

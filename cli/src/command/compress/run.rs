@@ -181,7 +181,13 @@ impl Job {
                 None => 0,
             };
             let calibration = match self.plan.needs_gram() {
-                Some(_) => calibration.saturating_add(memory::feedback_bytes(chosen.shape.1 as u64)),
+                Some(_) => {
+                    let whole = self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector());
+                    let elements = if whole { self.tensor(chosen.index)?.elements() } else { 0 };
+                    calibration
+                        .saturating_add(memory::feedback_bytes(chosen.shape.1 as u64))
+                        .saturating_add(memory::column_feedback_bytes(elements))
+                }
                 None => calibration,
             };
             largest = (fit.max(largest.0), calibration.max(largest.1));
