@@ -3,7 +3,8 @@
 #
 # 1. tests/no_std, a static library with its own panic handler and allocator that calls every no_std crate,
 #    builds; linked into a small C program, it runs and finds its results right.
-# 2. With the crates' feature `std` on, the same build fails, for the one reason that it should: E0152, std's
+# 2. The same for the products of rankbit-quant alone, whose dependencies are checked to hold no linear algebra.
+# 3. With the crates' feature `std` on, the same build fails, for the one reason that it should: E0152, std's
 #    panic handler beside the library's own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,9 +17,20 @@ fail() {
 target=${CARGO_TARGET_DIR:-target}/no_std
 build=(cargo build --locked --manifest-path tests/no_std/Cargo.toml --target-dir "$target")
 
-"${build[@]}" || fail 'tests/no_std does not build without std'
-cc tests/no_std/main.c "$target/debug/librankbit_no_std.a" -o "$target/no_std" || fail 'the static library does not link'
-"$target/no_std" || fail 'the static library ran and found a wrong result'
+build_and_run() {
+    "${build[@]}" "$@" || fail "tests/no_std does not build without std ($*)"
+    cc tests/no_std/main.c "$target/debug/librankbit_no_std.a" -o "$target/no_std" ||
+        fail "the static library does not link ($*)"
+    "$target/no_std" || fail "the static library ran and found a wrong result ($*)"
+}
+
+build_and_run
+build_and_run --no-default-features
+dependencies=$(cargo tree --locked --manifest-path tests/no_std/Cargo.toml --no-default-features --edges normal --prefix none)
+grep -q '^rankbit-quant ' <<<"$dependencies" || fail 'cargo tree does not list rankbit-quant'
+if heavy=$(grep -E '^(faer|rankbit-linalg|rankbit-lowrank|rayon)[ -]' <<<"$dependencies"); then
+    fail "the products alone depend on $heavy"
+fi
 
 # Short messages have one line per error; a plain error without a code would be counted as a reason too.
 if log=$("${build[@]}" --features std --message-format short --color never 2>&1); then
@@ -30,4 +42,4 @@ reasons=$(grep -oE '(^|: )error(\[E[0-9]+\])?: ' <<<"$log" | tr -d ': ' | sort |
     printf '%s\n' "$log" >&2
     fail "with std the build must fail with E0152 and nothing else, found:$reasons"
 }
-echo 'no-std: builds and runs without std; with std it fails with E0152'
+echo 'no-std: builds and runs without std; with std it fails with E0152; products alone need no linear algebra'

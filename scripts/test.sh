@@ -118,6 +118,8 @@ for crate in rankbit-linalg rankbit-quant rankbit-lowrank rankbit; do
     lint_alone --lib -p "$crate"
     lint_alone --lib -p "$crate" --no-default-features
 done
+lint_alone --lib -p rankbit-quant --no-default-features --features std
+lint_alone --lib -p rankbit-quant --no-default-features --features solve
 lint_alone --lib -p rankbit-lowrank --no-default-features --features file
 lint_alone -p rankbit-cli
 

@@ -179,24 +179,9 @@ impl Plan {
     pub(crate) fn new(method: Method, request: &Request) -> Result<Self, Error> {
         check(method, request)?;
         let format = request.format.as_deref().unwrap_or(FORMAT);
-        let named =
-            Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
-        let mut scheme = named;
-        if named.block_len().is_some() {
-            let given = [(request.group.is_some(), "--group"), (request.scale.is_some(), "--scale")];
-            if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
-                let why = "its blocks and their scales are part of it";
-                return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
-            }
-        }
-        if named.code.is_vector() {
-            check_vector(method, request, format, &named)?;
-        }
-        if let Some(group) = request.group {
-            scheme = scheme.with_group(group);
-        }
-        if let Some(scale) = request.scale {
-            scheme = scheme.with_scale_format(scale);
+        let scheme = scheme_of(format, request)?;
+        if scheme.code.is_vector() {
+            check_vector(method, request, format, &scheme)?;
         }
         let smooth = (method.smooths() && request.calibrated).then(|| request.smooth.unwrap_or(SMOOTH));
         let plan = Self {
@@ -245,7 +230,15 @@ impl Plan {
     /// The scheme of a matrix `[out, in]`, and what to say when it is not the one that was asked for: blocks that
     /// do not divide `in` give way to `q8_0`, and where that does not fit either, to `int8`.
     pub(crate) fn scheme_for(&self, shape: (usize, usize)) -> Option<(Scheme, Option<String>)> {
-        let asked = self.scheme?;
+        self.fallback_of(self.scheme?, shape)
+    }
+
+    /// [`Plan::scheme_for`], of another scheme.
+    pub(crate) fn fallback_of(
+        &self,
+        asked: Scheme,
+        shape: (usize, usize),
+    ) -> Option<(Scheme, Option<String>)> {
         let fits = |scheme: &Scheme| scheme.grouping(shape).is_ok();
         let Some(block) = asked.block_len().filter(|_| !fits(&asked)) else { return Some((asked, None)) };
         let other = if fits(&scheme::Q8_0) { scheme::Q8_0 } else { scheme::INT8 };
@@ -296,10 +289,50 @@ impl Plan {
         rounder.or(measured.then(|| self.method.name()))
     }
 
+    /// Whether every quantizing step takes each value by itself.
+    pub(crate) fn rounds_to_nearest(&self) -> bool {
+        self.recipe.round.iter().all(|step| match step {
+            Step::Quantize { rounder, .. } => *rounder == Rounder::Nearest,
+            _ => true,
+        })
+    }
+
     /// The format's name.
     pub(crate) fn format(&self) -> Option<&'static str> {
         self.scheme.as_ref().and_then(Scheme::name)
     }
+}
+
+/// The scheme of a recipe's quantized term.
+pub(crate) fn scheme_in(recipe: &Recipe) -> Option<Scheme> {
+    recipe.round.iter().find_map(|step| match step {
+        Step::Quantize { scheme, .. } => Some(*scheme),
+        _ => None,
+    })
+}
+
+/// What a format is under `--group` and `--scale`.
+pub(crate) fn scheme_of(format: &str, request: &Request) -> Result<Scheme, Error> {
+    let mut scheme =
+        Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
+    if scheme.block_len().is_some() {
+        let given = [(request.group.is_some(), "--group"), (request.scale.is_some(), "--scale")];
+        if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
+            let why = "its blocks and their scales are part of it";
+            return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
+        }
+    }
+    if scheme.code.is_vector() && request.group.is_some() {
+        let why = "it has a scale for each row and column";
+        return Err(Error::usage(format!("--group means nothing to --format {format}: {why}")));
+    }
+    if let Some(group) = request.group {
+        scheme = scheme.with_group(group);
+    }
+    if let Some(scale) = request.scale {
+        scheme = scheme.with_scale_format(scale);
+    }
+    Ok(scheme)
 }
 
 /// Flags that mean nothing to the method.
@@ -341,10 +374,6 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
 
 /// What does not go with vector codes.
 fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme) -> Result<(), Error> {
-    if request.group.is_some() {
-        let why = "it has a scale for each row and column";
-        return Err(Error::usage(format!("--group means nothing to --format {format}: {why}")));
-    }
     let rounder = request.rounder.unwrap_or(match method {
         Method::Gptq => RounderName::Gptq,
         Method::Cd => RounderName::Cd,
@@ -389,13 +418,6 @@ pub(crate) fn parse_float(text: &str) -> Result<FloatFormat, String> {
         .into_iter()
         .find(|format| format.name() == text)
         .ok_or_else(|| "expected f32, f16 or bf16".to_owned())
-}
-
-/// The names of all formats.
-pub(crate) fn format_names() -> Vec<&'static str> {
-    let named = scheme::NAMED.iter().chain(&scheme::NAMED_VECTOR);
-    // A rate for each column follows from a budget.
-    named.map(|&(name, _)| name).filter(|name| *name != "trellis").collect()
 }
 
 #[cfg(test)]

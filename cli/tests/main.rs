@@ -1,6 +1,7 @@
 //! The command, run as a user runs it.
 
 mod bad_input;
+mod budget;
 mod calibration;
 mod compare_inspect;
 mod demo;

@@ -2,7 +2,7 @@
 //! `cargo bench -p rankbit-quant --bench vector_codes`.
 
 use rankbit_linalg::Stream;
-use rankbit_quant::Instructions;
+use rankbit_quant::simd::Level;
 use rankbit_quant::trellis::decode::Decoder;
 use rankbit_quant::trellis::viterbi::{Encoder, Scratch, cost};
 use std::time::Instant;
@@ -31,7 +31,7 @@ fn multiply() {
         let bytes = rows / 8 * usize::from(rate);
         let codes: Vec<u8> = (0..bytes * cols).map(|i| (i * i * 31 + i * 7).to_le_bytes()[1]).collect();
         let table: Vec<f32> = (0..4096).map(|i| i as f32).collect();
-        for set in Instructions::ALL.into_iter().filter(|set| set.is_available()) {
+        for set in Level::ALL.into_iter().filter(|set| set.is_available()) {
             let mut decoder = Decoder::new(12, set);
             let (mut values, mut y) = (vec![0.0; rows], vec![0.0_f32; rows]);
             let seconds = least(|| {
@@ -55,7 +55,7 @@ fn encode() {
     let (w, mut states, mut scratch) = (vec![1.0; 256], vec![0; 256], Scratch::default());
     for (window, rates) in [(8, 2..=4), (10, 2..=4), (12, 1..=5)] {
         for rate in rates {
-            for set in Instructions::ALL.into_iter().filter(|set| set.is_available()) {
+            for set in Level::ALL.into_iter().filter(|set| set.is_available()) {
                 let trellis = Encoder::new(window, rate, set);
                 let mut error = 0.0;
                 let seconds = least(|| {

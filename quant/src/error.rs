@@ -102,7 +102,31 @@ pub enum Error {
         /// The value given.
         found: f64,
     },
+    /// A policy for activations whose fields make no sense.
+    #[error("activation policy is not valid: {reason}")]
+    InvalidActivation {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// NaN or an infinity among activations to be quantized.
+    #[error("activation[{token}, {feature}] is not finite")]
+    ActivationNonFinite {
+        /// Token of the first such entry.
+        token: usize,
+        /// Its feature.
+        feature: usize,
+    },
+    /// An order that does not name every input once.
+    #[error("entry {index} of the permutation is out of range or there already")]
+    NotAPermutation {
+        /// The first such entry.
+        index: usize,
+    },
+    /// A transform that mixes or moves features, where each must stay by itself.
+    #[error("only smoothing can be folded into an elementwise layer: this transform mixes or moves features")]
+    NotElementwise,
     /// From the linear algebra: a Gram matrix that is none, or not positive definite.
+    #[cfg(feature = "solve")]
     #[error(transparent)]
     Linalg(#[from] rankbit_linalg::Error),
 }

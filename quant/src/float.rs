@@ -74,7 +74,7 @@ impl FloatFormat {
 }
 
 /// The number of an E8M0 code.
-fn e8m0_value(code: u8) -> f32 {
+pub(crate) fn e8m0_value(code: u8) -> f32 {
     match code {
         0 => f32::MIN_POSITIVE / 2.0,
         255 => f32::NAN,

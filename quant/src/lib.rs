@@ -3,7 +3,8 @@
 //! A [`Scheme`] says which numbers a few bits stand for and who shares a scale; [`quantize`] turns a matrix
 //! into its [`Quantized`] storage; [`matmul`] multiplies with that storage without ever decoding it as a whole.
 //!
-//! ```
+#![cfg_attr(feature = "solve", doc = "```")]
+#![cfg_attr(not(feature = "solve"), doc = "```text")]
 //! use rankbit_quant::{Group, Rounder, matmul, quantize, scheme};
 //! use rankbit_linalg::faer::Mat;
 //!
@@ -23,19 +24,36 @@
 //! # Ok::<(), rankbit_quant::Error>(())
 //! ```
 //!
-//! Without the default feature `std` the crate needs `alloc` only and products run on one thread.
+//! # Features
+//! Both are on by default.
+//! - `std`: products run on rayon's threads. Without it the crate needs `alloc` only and all runs on one thread.
+//! - `solve`: the rounders and transforms that need linear algebra, and matrices of `faer` in the interface. Without
+//!   it neither `faer` nor `rankbit-linalg` is built, and what an engine calls is left: formats, storage, rounding to
+//!   nearest and decoding, products; all over row-major slices.
+//!
+//! ```
+//! use rankbit_quant::{matmul, nearest, scheme};
+//!
+//! let keys = [0.25, -1.0, 0.5, 0.75, /* second row */ 1.0, 0.125, -0.5, 0.0];
+//! let stored = nearest::quantize_rows(&keys, (2, 4), &scheme::INT8)?.quantized;
+//! let mut scores = [0.0; 2];
+//! matmul::apply_rows_into(&stored, &[1.0, 0.0, 0.0, 2.0], 1, &mut scores)?;
+//! assert!((scores[0] - 1.75).abs() < 0.02 && (scores[1] - 1.0).abs() < 0.02);
+//! # Ok::<(), rankbit_quant::Error>(())
+//! ```
 #![no_std]
 
 extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod activation;
 mod block;
 pub mod code;
+mod codec;
 mod error;
 mod float;
 mod group;
-mod instructions;
 pub mod lattice;
 pub mod matmul;
 pub mod pack;
@@ -44,20 +62,25 @@ mod rounder;
 pub mod rows;
 mod scale;
 pub mod scheme;
-mod transform;
+pub mod simd;
+pub mod transform;
 pub mod trellis;
 pub mod vector;
 
+pub use activation::{Activation, Activations};
 pub use block::Block;
 pub use code::{Code, MiniFloat, Table};
 pub use error::Error;
 pub use float::{FloatFormat, Floats};
 pub use group::{Group, Grouping};
-pub use instructions::Instructions;
 pub use lattice::Lattice;
 pub use quantized::{PartLengths, Quantized, part_lengths};
-pub use rounder::{Context, Rounded, Rounder, nearest, quantize, quantize_with};
-pub use scheme::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
+#[cfg(feature = "solve")]
+pub use rounder::{Context, quantize, quantize_with, trellis_columns};
+pub use rounder::{Rounded, Rounder, nearest};
+pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;
+#[cfg(feature = "solve")]
+pub use transform::{Permutation, Transform};
 pub use trellis::{Rate, Trellis};
 pub use vector::{ColumnParts, Outliers};

@@ -12,9 +12,21 @@
 //! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside. Vector
 //! codes have parts for their columns: see [`vector`](crate::vector).
 
-use crate::{ColumnParts, Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack, vector};
+use crate::codec;
+use crate::{ColumnParts, Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack, rows, vector};
 use alloc::{vec, vec::Vec};
+#[cfg(feature = "solve")]
 use rankbit_linalg::faer::Mat;
+
+/// What decodes rows of a matrix, everything in it that rows share.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one on the stack for each call; a box would be one for each row"
+)]
+pub(crate) enum Decoder<'a> {
+    Scalar(codec::Decoder),
+    Vector(vector::Decoder<'a>),
+}
 
 /// A matrix `[out, in]` of few bits.
 #[derive(Clone, PartialEq, Debug)]
@@ -114,6 +126,7 @@ impl Quantized {
     }
 
     /// The same scales and zero points with other packed codes.
+    #[cfg(feature = "solve")]
     pub(crate) fn with_codes(mut self, codes: Vec<u8>) -> Result<Self, Error> {
         let (expected, found) = (self.codes.len(), codes.len());
         if expected != found {
@@ -203,29 +216,41 @@ impl Quantized {
                 found: (row.saturating_add(1), out.len()),
             });
         }
+        self.decode_row(row, &self.decoder(), out);
+        Ok(())
+    }
+
+    /// Writes the whole matrix, decoded, to `out`, row by row.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when `out` does not have `out · in` entries.
+    pub fn dequantize_into(&self, out: &mut [f32]) -> Result<(), Error> {
+        rows::check_len("output", out.len(), self.shape)?;
         if let Some(decoder) = vector::Decoder::new(self) {
-            decoder.row(row, out);
+            decoder.all_into(out);
             return Ok(());
         }
-        let mut values = [0.0; 256];
-        let mut codes = vec![0; self.shape.1];
-        self.decode_row(row, self.value_table(&mut values), &mut codes, out);
+        let decoder = self.decoder();
+        for (row, out) in out.chunks_exact_mut(self.shape.1.max(1)).enumerate() {
+            self.decode_row(row, &decoder, out);
+        }
         Ok(())
     }
 
     /// The whole matrix, decoded.
+    #[cfg(feature = "solve")]
     pub fn dequantize(&self) -> Mat<f32> {
         let (rows, cols) = self.shape;
         if let Some(decoder) = vector::Decoder::new(self) {
-            let values = decoder.all();
+            let mut values = vec![0.0; rows * cols];
+            decoder.all_into(&mut values);
             return Mat::from_fn(rows, cols, |i, j| values[i * cols + j]);
         }
-        let (mut values, mut codes) = ([0.0; 256], vec![0; cols]);
-        let values = self.value_table(&mut values);
+        let decoder = self.decoder();
         let mut row_values = vec![0.0; cols];
         let mut matrix = Mat::zeros(rows, cols);
         for row in 0..rows {
-            self.decode_row(row, values, &mut codes, &mut row_values);
+            self.decode_row(row, &decoder, &mut row_values);
             for (entry, &value) in matrix.row_mut(row).iter_mut().zip(&row_values) {
                 *entry = value;
             }
@@ -233,17 +258,20 @@ impl Quantized {
         matrix
     }
 
-    /// The values of all codes, for [`Quantized::decode_row`].
-    pub(crate) fn value_table<'a>(&self, table: &'a mut [f32; 256]) -> &'a [f32; 256] {
-        // As many as a code can name: this is filled anew for every row that is looked up.
-        for (code, value) in (0..=u8::MAX).zip(table.iter_mut()).take(1 << self.scheme.code.bits()) {
-            *value = self.scheme.code.value(code);
+    /// What [`Quantized::decode_row`] needs, the same for all rows.
+    pub(crate) fn decoder(&self) -> Decoder<'_> {
+        match vector::Decoder::new(self) {
+            Some(decoder) => Decoder::Vector(decoder),
+            None => Decoder::Scalar(codec::Decoder::new(self.scheme.code)),
         }
-        table
     }
 
-    /// Decodes row `row` into `out` (`in` entries) through `values` and the scratch `codes` (`in` entries).
-    pub(crate) fn decode_row(&self, row: usize, values: &[f32; 256], codes: &mut [u8], out: &mut [f32]) {
+    /// Decodes row `row` into `out` (`in` entries).
+    pub(crate) fn decode_row(&self, row: usize, decoder: &Decoder<'_>, out: &mut [f32]) {
+        let decoder = match decoder {
+            Decoder::Vector(decoder) => return decoder.row(row, out),
+            Decoder::Scalar(decoder) => decoder,
+        };
         if let Layout::Block(block) = self.scheme.layout {
             let blocks = self.row_codes(row).chunks_exact(block.bytes());
             for (bytes, out) in blocks.zip(out.chunks_mut(self.grouping.size)) {
@@ -251,21 +279,12 @@ impl Quantized {
             }
             return;
         }
-        pack::unpack(self.row_codes(row), self.scheme.code.bits(), codes);
-        let size = self.grouping.size;
-        for (group, (codes, out)) in codes.chunks(size).zip(out.chunks_mut(size)).enumerate() {
-            let scale = self.scale(row, group);
-            if let crate::Code::Int { bits, signed } = self.scheme.code {
-                let zero = f32::from(self.zero_point(row, group)) + crate::code::int::offset(bits, signed);
-                for (value, &code) in out.iter_mut().zip(codes.iter()) {
-                    *value = (f32::from(code) - zero) * scale;
-                }
-            } else {
-                for (value, &code) in out.iter_mut().zip(codes.iter()) {
-                    *value = values[usize::from(code)] * scale;
-                }
-            }
-        }
+        decoder.row(self, row, out);
+    }
+
+    /// The scales of groups `first ..` of row `row`, as many as `out` holds.
+    pub(crate) fn scales_into(&self, row: usize, first: usize, out: &mut [f32]) {
+        self.scales.decode_into(self.grouping.index(row, first), out);
     }
 }
 

@@ -8,6 +8,7 @@
 //! power ceil:     s = 2^⌈log₂ (max|w| / max(code))⌉
 //! least squares:  binary   s = mean |w|
 //!                 ternary  s = mean of the k largest |w|, for the k that maximizes (their sum)² / k
+//! ratio:          s = S / 2^k, see the module `ratio`
 //! ```
 //! Ternary: with k entries away from zero the error is `Σ w² - (Σ_k |w|)² / k` when they are the k largest and
 //! s is their mean, so one pass over the sorted magnitudes finds the optimum; there the k-th magnitude is above
@@ -16,9 +17,10 @@
 //! Powers of two stay within 2⁻¹²⁷ and what keeps the largest code finite. Cost O(out · in), for ternary
 //! O(out · in · log group).
 
-use crate::{Code, Error, Grouping, PowerRule, ScaleRule, Scheme, rows};
+mod ratio;
+
+use crate::{Code, Error, Grouping, PowerRule, ScaleRule, Scheme, rows::Rows};
 use alloc::{vec, vec::Vec};
-use rankbit_linalg::faer::MatRef;
 
 /// The exact scale of a group, the low end of its range, and its largest magnitude.
 #[derive(Clone, Copy, Default)]
@@ -32,24 +34,19 @@ pub(crate) struct Range {
 ///
 /// # Errors
 /// [`Error::NonFinite`] naming the first NaN or infinite entry in row order.
-pub(crate) fn ranges(
-    weight: MatRef<'_, f32>,
-    scheme: &Scheme,
-    grouping: &Grouping,
-) -> Result<Vec<Range>, Error> {
+pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) -> Result<Vec<Range>, Error> {
     let extremes = extremes(weight, grouping)?;
     let means = match scheme.scale_rule {
         ScaleRule::LeastSquares => least_squares(weight, scheme.code, grouping),
         _ => Vec::new(),
     };
     let steps = f64::from(scheme.code.max());
-    // Decoding multiplies by up to `steps`: no scale may carry that past f32, not even after rounding it.
-    let largest = f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON));
+    let largest = largest(steps);
     let range = |(index, (low, high)): (usize, (f32, f32))| {
         let absmax = high.max(-low);
         let (low, high) = (f64::from(low), f64::from(high));
         let scale = match scheme.scale_rule {
-            ScaleRule::Absmax => f64::from(absmax) / steps,
+            ScaleRule::Absmax | ScaleRule::Ratio(_) => f64::from(absmax) / steps,
             ScaleRule::Range => (high - low) / steps,
             ScaleRule::Power(rule) => power(absmax, scheme.code, rule),
             ScaleRule::LeastSquares => means.get(index).copied().unwrap_or(0.0),
@@ -57,15 +54,25 @@ pub(crate) fn ranges(
         };
         Range { scale: scale.min(largest), low, absmax: f64::from(absmax) }
     };
-    Ok(extremes.into_iter().enumerate().map(range).collect())
+    let mut ranges: Vec<Range> = extremes.into_iter().enumerate().map(range).collect();
+    if let ScaleRule::Ratio(rule) = scheme.scale_rule {
+        ratio::constrain(&mut ranges, grouping, rule);
+    }
+    Ok(ranges)
+}
+
+/// The largest scale: decoding multiplies by up to `steps`, and no scale may carry that past f32, not even after it
+/// is rounded.
+pub(crate) fn largest(steps: f64) -> f64 {
+    f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON))
 }
 
 /// `min(0, min w)` and `max(0, max w)` of each group.
-fn extremes(weight: MatRef<'_, f32>, grouping: &Grouping) -> Result<Vec<(f32, f32)>, Error> {
+fn extremes(weight: impl Rows, grouping: &Grouping) -> Result<Vec<(f32, f32)>, Error> {
     let mut extremes = vec![(0.0_f32, 0.0_f32); grouping.scales];
     let mut buffer = Vec::new();
     for i in 0..weight.nrows() {
-        let row = rows::row(weight, i, &mut buffer);
+        let row = weight.row_slice(i, &mut buffer);
         for (g, values) in row.chunks(grouping.size).enumerate() {
             let (mut low, mut high) = extremes[grouping.index(i, g)];
             let mut all_finite = true;
@@ -95,23 +102,45 @@ fn power(absmax: f32, code: Code, rule: PowerRule) -> f64 {
     if absmax == 0.0 {
         return 0.0;
     }
-    let (emax, mantissa) = (exponent(code.max()), u32::from(code.mantissa_bits()));
-    let wanted = match rule {
-        PowerRule::Floor => exponent(absmax) - emax,
-        PowerRule::Even => {
-            // Half of the last kept bit; the carry moves the exponent.
-            let rounded = absmax.to_bits() + (1 << (22 - mantissa));
-            exponent(f32::from_bits(rounded)) - emax
-        }
-        PowerRule::Ceil => {
-            // Both are f32: the quotient of a power of two is exact in f64, any other is not one after rounding.
-            let ratio = f64::from(absmax) / f64::from(code.max());
-            let bits = ratio.to_bits();
-            let floor = i32::from(u16::from_le_bytes(low_half(bits >> 52))) - 1023;
-            floor + i32::from(bits << 12 != 0)
-        }
-    };
-    num_traits::Float::powi(2.0_f64, wanted.clamp(-127, 127 - emax))
+    num_traits::Float::powi(2.0_f64, Powers::new(code, rule).exponent(absmax))
+}
+
+/// The powers of two that a rule gives the groups of a code.
+#[derive(Clone, Copy)]
+pub(crate) struct Powers {
+    rule: PowerRule,
+    max: f32,
+    emax: i32,
+    mantissa: u32,
+}
+
+impl Powers {
+    pub(crate) fn new(code: Code, rule: PowerRule) -> Self {
+        let max = code.max();
+        Self { rule, max, emax: exponent(max), mantissa: u32::from(code.mantissa_bits()) }
+    }
+
+    /// The exponent for a group whose largest magnitude is `absmax`, positive and finite.
+    #[inline]
+    pub(crate) fn exponent(&self, absmax: f32) -> i32 {
+        let Self { rule, max, emax, mantissa } = *self;
+        let wanted = match rule {
+            PowerRule::Floor => exponent(absmax) - emax,
+            PowerRule::Even => {
+                // Half of the last kept bit; the carry moves the exponent.
+                let rounded = absmax.to_bits() + (1 << (22 - mantissa));
+                exponent(f32::from_bits(rounded)) - emax
+            }
+            PowerRule::Ceil => {
+                // Both are f32: the quotient of a power of two is exact in f64, any other is not one after rounding.
+                let ratio = f64::from(absmax) / f64::from(max);
+                let bits = ratio.to_bits();
+                let floor = i32::from(u16::from_le_bytes(low_half(bits >> 52))) - 1023;
+                floor + i32::from(bits << 12 != 0)
+            }
+        };
+        wanted.clamp(-127, 127 - emax)
+    }
 }
 
 /// The lowest 16 bits.
@@ -121,12 +150,12 @@ const fn low_half(bits: u64) -> [u8; 2] {
 }
 
 /// The least-squares scale of each group.
-fn least_squares(weight: MatRef<'_, f32>, code: Code, grouping: &Grouping) -> Vec<f64> {
+fn least_squares(weight: impl Rows, code: Code, grouping: &Grouping) -> Vec<f64> {
     let ternary = matches!(code, Code::Int { .. });
     let mut groups: Vec<Group> = vec![Group::default(); grouping.scales];
     let mut buffer = Vec::new();
     for i in 0..weight.nrows() {
-        let row = rows::row(weight, i, &mut buffer);
+        let row = weight.row_slice(i, &mut buffer);
         for (g, values) in row.chunks(grouping.size).enumerate() {
             let group = &mut groups[grouping.index(i, g)];
             for &value in values {

@@ -86,6 +86,42 @@ fn threads_do_not_matter() {
     }
 }
 
+proptest! {
+    /// Slices give what matrices give, to the bit: quantizing, decoding and multiplying.
+    #[test]
+    fn slices_are_row_major_matrices(w in even_matrix(1..=20, 1..=90), x in even_matrix(1..=5, 1..=90), scheme in schemes()) {
+        let cols = w.cols.min(x.cols);
+        let flat = |m: MatRef<'_, f32>| -> Vec<f32> { m.row_iter().flat_map(|r| r.iter().copied().collect::<Vec<_>>()).collect() };
+        let (weight, x) = (view(&w).subcols(0, cols), view(&x).subcols(0, cols));
+        let shape = (weight.nrows(), cols);
+        let rounded = rankbit_quant::nearest::quantize_rows(&flat(weight), shape, &scheme).unwrap();
+        prop_assert_eq!(&rounded, &nearest(weight, &scheme));
+        let q = rounded.quantized;
+        let mut dense = vec![f32::NAN; shape.0 * shape.1];
+        q.dequantize_into(&mut dense).unwrap();
+        prop_assert_eq!(dense, flat(q.dequantize().as_ref()));
+        let mut y = vec![f32::NAN; x.nrows() * shape.0];
+        matmul::apply_rows_into(&q, &flat(x), x.nrows(), &mut y).unwrap();
+        prop_assert_eq!(y, flat(matmul::apply(&q, x).unwrap().as_ref()));
+    }
+}
+
+#[test]
+fn slices_of_wrong_lengths_are_errors() {
+    let wrong = |result: Result<(), Error>| matches!(result, Err(Error::ShapeMismatch { .. }));
+    for len in [0, 1, 11, 13] {
+        let quantized = rankbit_quant::nearest::quantize_rows(&vec![1.0; len], (3, 4), &scheme::INT4);
+        assert!(wrong(quantized.map(drop)), "{len}");
+    }
+    let huge = rankbit_quant::nearest::quantize_rows(&[1.0], (usize::MAX, 2), &scheme::INT4);
+    assert!(wrong(huge.map(drop)));
+    let q = rankbit_quant::nearest::quantize_rows(&[1.0; 12], (3, 4), &scheme::INT4).unwrap().quantized;
+    assert!(wrong(q.dequantize_into(&mut [0.0; 11])));
+    assert!(wrong(matmul::apply_rows_into(&q, &[0.0; 8], 1, &mut [0.0; 3])));
+    assert!(wrong(matmul::apply_rows_into(&q, &[0.0; 8], 2, &mut [0.0; 5])));
+    assert!(wrong(matmul::apply_rows_into(&q, &[0.0; 7], 2, &mut [0.0; 6])));
+}
+
 #[test]
 fn wrong_shapes_are_errors() {
     let q = nearest(Mat::<f32>::zeros(3, 4).as_ref(), &scheme::INT4).quantized;

@@ -5,11 +5,13 @@ use proptest::prelude::*;
 use rankbit_kit::strategy::{Matrix, matrix};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{ErrorFeedback, Order, Stream, SweepOptions};
+use rankbit_quant::simd::Level;
+use rankbit_quant::trellis::rates;
 use rankbit_quant::trellis::viterbi::{Encoder, Scratch, cost};
 use rankbit_quant::vector::outlier;
 use rankbit_quant::{
-    Code, ColumnParts, Context, Error, FloatFormat, Floats, Group, Instructions, Outliers, Quantized, Rate,
-    Rounder, Scheme, Trellis, matmul, part_lengths, quantize, quantize_with, scheme,
+    Code, ColumnParts, Context, Error, FloatFormat, Floats, Group, Outliers, Quantized, Rate, Rounder,
+    Scheme, Trellis, matmul, part_lengths, quantize, quantize_with, scheme, trellis_columns,
 };
 
 /// Quick ones: windows of 8 bits.
@@ -81,7 +83,7 @@ fn errors_on_normal_values() {
     Stream::new(5, "normal").fill_normal(&mut x);
     let (w, mut states, mut scratch) = (vec![1.0; 256], vec![0; 256], Scratch::default());
     let mut error = |window, rate, samples: usize| {
-        let encoder = Encoder::new(window, rate, Instructions::best());
+        let encoder = Encoder::new(window, rate, Level::current());
         let (mut error, mut norm) = (0.0, 0.0);
         for x in x[..samples].chunks_exact(256) {
             encoder.ring(x, &w, &mut scratch, &mut states);
@@ -274,6 +276,36 @@ fn a_budget_beats_the_uniform_rate_where_columns_differ() {
     assert!(spent <= bits && chosen < 0.5 * uniform, "{chosen} at {spent}, {uniform} at {bits}");
 }
 
+/// One look at all matrices, then each by itself: exactly the rates of the common allocation.
+#[test]
+fn a_budget_over_several_matrices() {
+    let (loud, quiet) = (trained(64, 24), normal(96, 32, "quiet"));
+    let quiet = Mat::from_fn(96, 32, |i, j| quiet[(i, j)] * 0.02);
+    let h = hessian(24);
+    let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
+    let scheme = quick(Rate::budget(1.0));
+    let matrices = [
+        trellis_columns(loud.as_ref(), &scheme, 0.01, &context).unwrap(),
+        trellis_columns(quiet.as_ref(), &scheme, 0.01, &Context::default()).unwrap(),
+    ];
+    let budget = 4 * (64 * 24 + 96 * 32);
+    let rates = rates::allocate(&matrices, budget).unwrap();
+    let alone = |k: usize| {
+        let rate = matrices[k].budget(&rates[k]);
+        Scheme { code: Code::Trellis(Trellis { window: 8, rate }), ..scheme }
+    };
+    let loud = quantize_with(loud.as_ref(), &alone(0), FEEDBACK, &context).unwrap().quantized;
+    let quiet = quantize(quiet.as_ref(), &alone(1), Rounder::Nearest).unwrap().quantized;
+    assert_eq!(loud.columns().unwrap().rates(), rates[0]);
+    assert_eq!(quiet.columns().unwrap().rates(), rates[1]);
+    let spent = loud.stored_bits() + quiet.stored_bits();
+    assert!(spent <= budget && spent + 96 > budget, "{spent} of {budget}");
+    let mean = |rates: &[u8]| rates.iter().map(|&k| f64::from(k)).sum::<f64>() / rates.len() as f64;
+    assert!(mean(&rates[0]) > mean(&rates[1]) + 1.0, "{rates:?}");
+    let zeros = Mat::zeros(4, 4);
+    assert!(trellis_columns(zeros.as_ref(), &scheme::E8P, 0.01, &Context::default()).is_err());
+}
+
 fn fed(
     w: &Mat<f32>,
     scheme: &Scheme,
@@ -374,7 +406,10 @@ fn constant_zero_and_extreme_matrices() {
             let Ok(rounded) = quantize(w.as_ref(), &scheme, Rounder::Nearest) else { continue };
             let found = rounded.quantized.dequantize();
             assert!((0..40).all(|i| (0..17).all(|j| found[(i, j)].is_finite())), "{scheme:?} {value}");
-            if value != 0.0 && value.is_normal() {
+            if value == f32::MAX {
+                // Beyond the largest scales: as near as they come.
+                assert!(found[(3, 3)] > 0.1 * value || found[(4, 4)] > 0.1 * value);
+            } else if value != 0.0 && value.is_normal() {
                 assert!(relative(w.as_ref(), &found) < 0.8, "{scheme:?} {value}");
             } else {
                 assert!((0..40).all(|i| (0..17).all(|j| found[(i, j)].abs() <= 2.0 * value.abs())));

@@ -1,6 +1,7 @@
 //! `rankbit compress`: fits every large matrix of a checkpoint and writes the parts.
 
 mod args;
+mod budget;
 mod merge;
 mod output;
 mod page;

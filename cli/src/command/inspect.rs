@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::bytes;
 use crate::container::checkpoint::Checkpoint;
-use crate::container::record::{self, GroupName};
+use crate::container::record::{self, GroupName, Record};
+use crate::describe;
 use crate::error::{Error, printable};
 use crate::output::{print, print_json};
 use crate::report::terminal::{optional, shape, table};
@@ -54,6 +55,8 @@ struct Tensor<'a> {
     seed: Option<u64>,
     warnings: &'a [String],
     parts: Vec<Part<'a>>,
+    /// What the format means, and the bits of each part.
+    meaning: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -101,7 +104,7 @@ fn listing(checkpoint: &Checkpoint) -> Listing<'_> {
                 .collect(),
         };
         let bytes = plain.map_or_else(|| parts.iter().map(|part| part.bytes).sum(), |tensor| tensor.len);
-        if record.is_some() {
+        if record.is_some_and(|record| !record.rest) {
             total.compressed_weights = total.compressed_weights.saturating_add(weights);
             compressed_bytes += bytes;
         }
@@ -122,6 +125,7 @@ fn listing(checkpoint: &Checkpoint) -> Listing<'_> {
             source_sha256: record.map(|record| record.source_sha256.as_str()),
             seed: record.map(|record| record.seed),
             warnings: record.map_or(&[], |record| &record.warnings),
+            meaning: record.map(|record| meaning(record, &parts, weights)),
             parts,
         });
     }
@@ -141,6 +145,17 @@ fn listing(checkpoint: &Checkpoint) -> Listing<'_> {
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .collect(),
         total,
+    }
+}
+
+/// What the numbers of a compressed tensor are, in words.
+fn meaning(record: &Record, parts: &[Part<'_>], weights: u64) -> String {
+    let scheme = record.split.scheme.as_ref();
+    let parts: Vec<(&str, u64)> = parts.iter().map(|part| (part.name, part.bytes)).collect();
+    let bits = describe::bits(scheme, &parts, weights);
+    match scheme {
+        Some(scheme) => format!("{}; {bits}", describe::describe(scheme)),
+        None => bits,
     }
 }
 
@@ -172,6 +187,7 @@ fn text(listing: &Listing<'_>) -> String {
         text.push_str(&printable(&format!("{}: {}", tensor.name, tensor.warnings.join("; "))));
         text.push('\n');
     }
+    text.push_str(&meanings(listing));
     for (i, tensor) in listing.tensors.iter().enumerate() {
         // Each recipe once: most files have one.
         let before = listing.tensors.iter().take(i);
@@ -203,5 +219,36 @@ fn text(listing: &Listing<'_>) -> String {
         listing.total.weights,
         bytes(listing.bytes)
     ));
+    text
+}
+
+/// A line for each method, and for each tensor one of what its format means; tensors that share it share the line.
+fn meanings(listing: &Listing<'_>) -> String {
+    let mut methods: Vec<&str> = listing.tensors.iter().filter_map(|tensor| tensor.method).collect();
+    methods.sort_unstable();
+    methods.dedup();
+    let mut text = String::new();
+    for name in methods {
+        if let Some(what) = describe::method(name) {
+            text.push_str(&format!("{}: {what}\n", printable(name)));
+        }
+    }
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for tensor in &listing.tensors {
+        let Some(meaning) = &tensor.meaning else { continue };
+        let line = format!("{}: {meaning}", tensor.format.unwrap_or("no format"));
+        match lines.iter_mut().find(|(known, _)| *known == line) {
+            Some((_, names)) => names.push(tensor.name),
+            None => lines.push((line, vec![tensor.name])),
+        }
+    }
+    for (line, names) in lines {
+        let who = match *names.as_slice() {
+            [one] => one.to_owned(),
+            [first, ..] => format!("{first} and {} more", names.len() - 1),
+            [] => String::new(),
+        };
+        text.push_str(&format!("{}\n", printable(&format!("{line} ({who})"))));
+    }
     text
 }

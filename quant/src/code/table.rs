@@ -131,14 +131,28 @@ impl Table {
     }
 }
 
-/// Writes the code of each entry of `scaled` to `codes`: the entry's rank is the number of midpoints strictly
-/// below it.
-pub(crate) fn encode(scaled: &[f32], table: Table, codes: &mut [u8]) {
+/// Midpoints between neighbouring entries, in the order of the values; infinities behind the last.
+pub(crate) fn middles(table: Table) -> [f32; 15] {
     let mut middle = [f32::INFINITY; 15];
     for (rank, m) in middle.iter_mut().enumerate().take(table.values().len() - 1) {
         let (low, high) = (table.ranked(rank), table.ranked(rank + 1));
         *m = crate::float::narrow(f64::midpoint(f64::from(low), f64::from(high)));
     }
+    middle
+}
+
+/// Codes in the order of the values, where that is not their own.
+pub(crate) const fn order(table: Table) -> Option<[u8; 16]> {
+    match table {
+        Table::BnbFp4 => Some(BNB_FP4_ORDER),
+        _ => None,
+    }
+}
+
+/// Writes the code of each entry of `scaled` to `codes`: the entry's rank is the number of midpoints strictly
+/// below it.
+pub(crate) fn encode(scaled: &[f32], table: Table, codes: &mut [u8]) {
+    let middle = middles(table);
     for (code, &x) in codes.iter_mut().zip(scaled) {
         *code = middle.iter().map(|&m| u8::from(x > m)).sum();
     }

@@ -15,7 +15,7 @@
 //! of that minimum. 512 tests a block.
 
 use super::BLOCK;
-use crate::Instructions;
+use crate::simd::Level;
 use alloc::{boxed::Box, vec::Vec};
 
 #[cfg(target_arch = "x86_64")]
@@ -156,11 +156,11 @@ impl Bytes {
     }
 
     /// `factor` times the points of the codes in `bytes`; the last may be cut short.
-    pub(super) fn values(&self, bytes: &[u8], factor: f32, instructions: Instructions, out: &mut [f32]) {
+    pub(super) fn values(&self, bytes: &[u8], factor: f32, level: Level, out: &mut [f32]) {
         let whole = out.len() / BLOCK;
-        let done = match instructions {
+        let done = match level {
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 | Instructions::Avx512 => {
+            Level::Avx2 | Level::Avx512 => {
                 let (bytes, out) = (&bytes[..2 * whole], &mut out[..BLOCK * whole]);
                 // SAFETY: the decoder chose these instructions only where the CPU has them; both slices have
                 // `whole` blocks.

@@ -16,7 +16,7 @@
 mod e8;
 mod e8p;
 
-use crate::Instructions;
+use crate::simd::Level;
 use alloc::vec::Vec;
 
 /// Weights of a block.
@@ -106,16 +106,16 @@ impl Encoder {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     lattice: Lattice,
-    instructions: Instructions,
+    level: Level,
     patterns: e8p::Bytes,
     points: Vec<[f32; BLOCK]>,
 }
 
 impl Decoder {
     /// For blocks of `lattice`.
-    pub fn new(lattice: Lattice, instructions: Instructions) -> Self {
+    pub fn new(lattice: Lattice, level: Level) -> Self {
         let points = if lattice == Lattice::E8p3 { e8::points() } else { Vec::new() };
-        Self { lattice, instructions: instructions.or_best(), patterns: e8p::Bytes::new(), points }
+        Self { lattice, level: level.or_current(), patterns: e8p::Bytes::new(), points }
     }
 
     /// The values of a row of blocks; the last may be cut short. The same bits on every instruction set.
@@ -129,7 +129,7 @@ impl Decoder {
             "a block for every eight values"
         );
         if self.lattice == Lattice::E8p {
-            self.patterns.values(bytes, first, self.instructions, out);
+            self.patterns.values(bytes, first, self.level, out);
             return;
         }
         for (block, out) in bytes.chunks_exact(self.lattice.bits()).zip(out.chunks_mut(BLOCK)) {
@@ -146,5 +146,5 @@ impl Decoder {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "solve"))]
 mod tests;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::Instructions;
+use crate::simd::Level;
 use alloc::vec;
 use rankbit_linalg::Stream;
 
@@ -23,7 +23,7 @@ fn errors_on_normal_values() {
         let relative = (error / norm).sqrt();
         assert!((relative / expected - 1.0).abs() < 0.005, "{lattice:?}: {relative}");
         // What was encoded is what is decoded, on every path, whole or cut short.
-        for set in Instructions::ALL.into_iter().filter(|set| set.is_available()) {
+        for set in Level::ALL.into_iter().filter(|set| set.is_available()) {
             let decoder = Decoder::new(lattice, set);
             for len in [x.len(), 13, 7, 0] {
                 let mut out = vec![f32::NAN; len];

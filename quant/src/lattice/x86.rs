@@ -7,7 +7,7 @@ use core::arch::x86_64::*;
 ///
 /// # Safety
 /// The CPU has AVX2. `bytes` has a code of two bytes for every eight values of `out`, whose length is a multiple of 8.
-#[target_feature(enable = "avx2,popcnt")]
+#[target_feature(enable = "avx2")]
 pub(super) unsafe fn values(patterns: &[u64; 256], bytes: &[u8], factor: f32, out: &mut [f32]) {
     debug_assert!(bytes.len() / 2 * BLOCK == out.len());
     // To quarters and times the factor in one rounding, as the portable path has it: the division is exact.

@@ -1,18 +1,27 @@
 //! `Y = X·Ŵᵀ` straight from packed codes.
 //!
-//! [`mod@reference`] is the formula, in f64. [`apply_into`] decodes one row of the weight at a time into a buffer
+//! `reference` is the formula, in f64. [`apply_rows_into`] decodes one row of the weight at a time into a buffer
 //! and multiplies it with all tokens while it is in cache: memory O(in) besides the operands, never the matrix.
 //!
-//! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·|X|·|Ŵ|ᵀ`, `γ = K·u/(1 - K·u)`, `K = in + 2`, `u = 2⁻²⁴`.
+//! With quantized inputs too: [`quantized`].
+//!
+//! **Accuracy** of [`apply_rows_into`]: elementwise `|Δ| ≤ γ·|X|·|Ŵ|ᵀ`, `γ = K·u/(1 - K·u)`, `K = in + 2`, `u = 2⁻²⁴`.
 //! Each output is summed in one fixed order: the same bits for any number of threads.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod dot;
+mod integer;
+pub mod quantized;
+#[cfg(feature = "solve")]
 pub mod reference;
 mod vector;
 
 use crate::{Error, Quantized, rows};
-use alloc::{vec, vec::Vec};
+use alloc::vec;
 pub use dot::dot;
+use integer::integer_dot;
+#[cfg(feature = "solve")]
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
 
 /// Rows of the weight that one task handles.
@@ -22,6 +31,7 @@ const ROWS_PER_TASK: usize = 16;
 ///
 /// # Errors
 /// As [`apply_into`].
+#[cfg(feature = "solve")]
 pub fn apply(weight: &Quantized, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
     let mut y = Mat::zeros(x.nrows(), weight.shape().0);
     apply_into(weight, x, y.as_mut())?;
@@ -32,6 +42,7 @@ pub fn apply(weight: &Quantized, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> 
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when `x` or `y` does not fit the weight.
+#[cfg(feature = "solve")]
 pub fn apply_into(weight: &Quantized, x: MatRef<'_, f32>, y: MatMut<'_, f32>) -> Result<(), Error> {
     apply_with(weight, x, y, |_, _| {})
 }
@@ -41,6 +52,7 @@ pub fn apply_into(weight: &Quantized, x: MatRef<'_, f32>, y: MatMut<'_, f32>) ->
 ///
 /// # Errors
 /// As [`apply_into`].
+#[cfg(feature = "solve")]
 pub fn apply_with(
     weight: &Quantized,
     x: MatRef<'_, f32>,
@@ -57,29 +69,72 @@ pub fn apply_with(
             return Err(Error::ShapeMismatch { what, expected, found });
         }
     }
-    let mut packed_x = Vec::with_capacity(tokens * features);
-    let mut buffer = Vec::new();
+    let mut packed_x = vec::Vec::with_capacity(tokens * features);
+    let mut buffer = vec::Vec::new();
     for token in 0..tokens {
         packed_x.extend_from_slice(rows::row(x, token, &mut buffer));
     }
-    let store = |row: usize, values: &[f32]| {
+    products(weight, &packed_x, tokens, finish, |row, values| {
         for (entry, &value) in y.as_mut().col_mut(row).iter_mut().zip(values) {
             *entry = value;
         }
-    };
+    });
+    Ok(())
+}
+
+/// `Y = X·Ŵᵀ` for the row-major `x`, `[tokens, in]`, into the row-major `y`, `[tokens, out]`. Cost
+/// O(tokens · out · in).
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] when `x` or `y` does not fit the weight.
+pub fn apply_rows_into(weight: &Quantized, x: &[f32], tokens: usize, y: &mut [f32]) -> Result<(), Error> {
+    apply_rows_with(weight, x, tokens, y, |_, _| {})
+}
+
+/// [`apply_rows_into`] with an epilogue: `finish(row, values)` sees the outputs of weight row `row` for all tokens
+/// while they are hot, and may add to them.
+///
+/// # Errors
+/// As [`apply_rows_into`].
+pub fn apply_rows_with(
+    weight: &Quantized,
+    x: &[f32],
+    tokens: usize,
+    y: &mut [f32],
+    finish: impl Fn(usize, &mut [f32]) + Send + Sync,
+) -> Result<(), Error> {
+    let (out, features) = weight.shape();
+    rows::check_len("activations", x.len(), (tokens, features))?;
+    rows::check_len("output", y.len(), (tokens, out))?;
+    products(weight, x, tokens, finish, |row, values| {
+        for (y, &value) in y.chunks_exact_mut(out.max(1)).zip(values) {
+            y[row] = value;
+        }
+    });
+    Ok(())
+}
+
+/// Hands the outputs of each weight row for all tokens of the row-major `x` to `store`, row by row.
+fn products(
+    weight: &Quantized,
+    x: &[f32],
+    tokens: usize,
+    finish: impl Fn(usize, &mut [f32]) + Send + Sync,
+    mut store: impl FnMut(usize, &[f32]),
+) {
     if weight.columns().is_some() {
-        vector::products(weight, &packed_x, tokens, finish, store);
-        return Ok(());
+        vector::products(weight, x, tokens, finish, store);
+        return;
     }
-    let mut table = [0.0; 256];
-    let table = weight.value_table(&mut table);
+    let (out, features) = weight.shape();
+    let decoder = weight.decoder();
     let task = |first: usize| {
         let count = ROWS_PER_TASK.min(out - first);
-        let (mut codes, mut row) = (vec![0; features], vec![0.0; features]);
+        let mut row = vec![0.0; features];
         let mut values = vec![0.0; count * tokens];
         for (i, values) in values.chunks_exact_mut(tokens.max(1)).enumerate() {
-            weight.decode_row(first + i, table, &mut codes, &mut row);
-            for (value, x) in values.iter_mut().zip(packed_x.chunks_exact(features.max(1))) {
+            weight.decode_row(first + i, &decoder, &mut row);
+            for (value, x) in values.iter_mut().zip(x.chunks_exact(features.max(1))) {
                 *value = dot(&row, x);
             }
             finish(first + i, values);
@@ -88,19 +143,16 @@ pub fn apply_with(
     };
     for (block, values) in run(out.div_ceil(ROWS_PER_TASK), |block| task(block * ROWS_PER_TASK)) {
         for (i, values) in values.chunks_exact(tokens.max(1)).enumerate() {
-            for (entry, &value) in y.as_mut().col_mut(block * ROWS_PER_TASK + i).iter_mut().zip(values) {
-                *entry = value;
-            }
+            store(block * ROWS_PER_TASK + i, values);
         }
     }
-    Ok(())
 }
 
 /// Runs `task(0..count)` on rayon's current pool and hands back the results in order.
 #[cfg(feature = "std")]
 fn run<T: Send>(count: usize, task: impl Fn(usize) -> T + Send + Sync) -> impl Iterator<Item = (usize, T)> {
     use rayon::prelude::*;
-    let results: Vec<T> = (0..count).into_par_iter().map(&task).collect();
+    let results: vec::Vec<T> = (0..count).into_par_iter().map(&task).collect();
     results.into_iter().enumerate()
 }
 

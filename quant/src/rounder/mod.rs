@@ -5,20 +5,35 @@
 //! | [`Rounder::Nearest`] | each code by itself | |
 //! | [`Rounder::Stochastic`] | each code by itself, unbiased | |
 //! | [`Rounder::Mse`] | scales of least squared error, then nearest | a Gram matrix helps |
+//! | [`Rounder::Clip`] | a cut of each group's range (AWQ), then nearest | a Gram matrix helps |
 //! | [`Rounder::Hqq`] | scales and zero points under an ℓp norm that forgives outliers, then nearest | |
 //! | [`Rounder::Gptq`], [`Rounder::Ldlq`] | codes one column after the other, errors fed back | a Gram matrix |
 //! | [`Rounder::CoordinateDescent`] | all of it: searched scales, fed-back codes, then both in turn | a Gram matrix |
+//!
+//! All but the first need linear algebra, and so the feature `solve`; [`nearest::quantize_rows`] does without.
 
+#[cfg(feature = "solve")]
+mod clip;
+#[cfg(feature = "solve")]
 mod descent;
+#[cfg(feature = "solve")]
 mod gptq;
+#[cfg(feature = "solve")]
 mod grid;
+#[cfg(feature = "solve")]
 mod hqq;
 pub mod nearest;
+#[cfg(feature = "solve")]
 mod search;
+#[cfg(feature = "solve")]
 mod stochastic;
+#[cfg(feature = "solve")]
 mod vector;
 
-use crate::{Error, FloatFormat, Quantized, Scheme};
+#[cfg(feature = "solve")]
+use crate::{Error, Scheme};
+use crate::{FloatFormat, Quantized};
+#[cfg(feature = "solve")]
 use rankbit_linalg::faer::MatRef;
 
 /// A rule that chooses scales and codes.
@@ -37,6 +52,9 @@ pub enum Rounder {
     /// Scale and zero point of each group by a search for the least squared error, weighted by the diagonal of the
     /// Gram matrix when there is one; codes nearest. Never worse than [`Rounder::Nearest`] in that error.
     Mse,
+    /// AWQ's clipping (arXiv 2306.00978): each group's range cut where least of the layer's output is lost, by the
+    /// group's block of the Gram matrix when there is one; codes nearest.
+    Clip,
     /// GPTQ (arXiv 2210.17323): one column after the other, the later ones take up the errors of the earlier.
     Gptq {
         /// Columns by falling diagonal of the Gram matrix, with scales fixed beforehand; else in stored order, with
@@ -92,11 +110,17 @@ impl Rounder {
             Self::Nearest => "nearest",
             Self::Stochastic { .. } => "stochastic",
             Self::Mse => "mse",
+            Self::Clip => "clip",
             Self::Gptq { .. } => "gptq",
             Self::Ldlq { .. } => "ldlq",
             Self::CoordinateDescent { .. } => "cd",
             Self::Hqq { .. } => "hqq",
         }
+    }
+
+    /// Whether it makes use of a Gram matrix when there is one.
+    pub const fn uses_hessian(&self) -> bool {
+        self.needs_hessian() || matches!(self, Self::Mse | Self::Clip)
     }
 
     /// Whether it cannot do without a Gram matrix.
@@ -105,7 +129,11 @@ impl Rounder {
     }
 }
 
+#[cfg(feature = "solve")]
+pub use vector::trellis_columns;
+
 /// What a rounder may know besides the matrix and the scheme.
+#[cfg(feature = "solve")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context<'a> {
     /// The form under which errors count, `tr(E·H·Eᵀ)`: `[in, in]`, the Gram matrix of the layer's inputs in the
@@ -129,6 +157,7 @@ pub struct Rounded {
 ///
 /// # Errors
 /// As [`quantize_with`].
+#[cfg(feature = "solve")]
 pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> Result<Rounded, Error> {
     quantize_with(weight, scheme, rounder, &Context::default())
 }
@@ -149,6 +178,7 @@ pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> R
 /// weights too large for the f16 scales of a block layout; [`Error::MissingHessian`];
 /// [`Error::ShapeMismatch`] for a Gram matrix of another width; [`Error::InvalidOption`]; and from
 /// [`Error::Linalg`] a Gram matrix that is not symmetric, not finite or, after damping, not positive definite.
+#[cfg(feature = "solve")]
 pub fn quantize_with(
     weight: MatRef<'_, f32>,
     scheme: &Scheme,
@@ -176,6 +206,7 @@ pub fn quantize_with(
         Rounder::Nearest => nearest::quantize(weight, scheme),
         Rounder::Stochastic { seed } => stochastic::quantize(weight, scheme, seed),
         Rounder::Mse => search::quantize(weight, scheme, context),
+        Rounder::Clip => clip::quantize(weight, scheme, context),
         Rounder::Gptq { act_order, damping } => {
             let options = gptq::Options { act_order, damping, dynamic_groups: true, sweeps: 0 };
             gptq::quantize(weight, scheme, context, options)

@@ -32,16 +32,40 @@ use super::Rounded;
 use crate::scale::{Range, ranges};
 use crate::{
     Block, Code, Error, FloatFormat, Floats, Layout, MiniFloat, Quantized, Scheme, ZeroPoint, code, float,
-    pack, rows,
+    pack,
+    rows::{RowMajor, Rows},
 };
+#[cfg(target_arch = "x86_64")]
+use crate::{codec::encode, simd::Kernels};
 use alloc::{vec, vec::Vec};
-use rankbit_linalg::faer::MatRef;
 
-pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Rounded, Error> {
+/// Quantizes the row-major matrix `weight` of `shape`, `[out, in]`, by `scheme`: what
+/// [`Rounder::Nearest`](super::Rounder::Nearest) does, without the linear algebra of the other rounders.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] when `weight` does not have `out · in` values; [`Error::InvalidScheme`],
+/// [`Error::GroupSize`], [`Error::TooLarge`] for a scheme that does not work on this shape; [`Error::NonFinite`]
+/// naming the first NaN or infinite entry; [`Error::BlockOverflow`].
+pub fn quantize_rows(weight: &[f32], shape: (usize, usize), scheme: &Scheme) -> Result<Rounded, Error> {
+    let rows = RowMajor::new("weight", weight, shape)?;
+    if scheme.code.is_vector() {
+        return crate::vector::encode::quantize(weight, shape, scheme);
+    }
+    quantize(rows, scheme)
+}
+
+pub(super) fn quantize(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Error> {
     scheme.check()?;
     let shape = (weight.nrows(), weight.ncols());
     let lengths = crate::quantized::part_lengths(shape, scheme)?;
     let grouping = scheme.grouping(shape)?;
+    #[cfg(target_arch = "x86_64")]
+    if let Kernels::Avx2(avx2) = Kernels::current()
+        && let Some((codes, scales, zeros)) = encode::quantize(avx2, weight, scheme, &grouping, lengths)
+    {
+        let quantized = Quantized::from_parts(shape, *scheme, codes, scales, zeros)?;
+        return Ok(Rounded { quantized, widened_from: None });
+    }
     let ranges = ranges(weight, scheme, &grouping)?;
     if let Layout::Block(block) = scheme.layout {
         return encode_blocks(weight, scheme, block, lengths.codes);
@@ -66,7 +90,7 @@ pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Round
     let mut packed = vec![0; lengths.codes];
     let (mut buffer, mut scaled, mut codes) = (Vec::new(), vec![0.0; grouping.size], vec![0; shape.1]);
     for i in 0..shape.0 {
-        let row = rows::row(weight, i, &mut buffer);
+        let row = weight.row_slice(i, &mut buffer);
         for (g, (values, codes)) in row.chunks(grouping.size).zip(codes.chunks_mut(grouping.size)).enumerate()
         {
             let index = grouping.index(i, g);
@@ -82,18 +106,13 @@ pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme) -> Result<Round
 }
 
 /// Block layouts: every block by its own encoder.
-fn encode_blocks(
-    weight: MatRef<'_, f32>,
-    scheme: &Scheme,
-    block: Block,
-    bytes: usize,
-) -> Result<Rounded, Error> {
+fn encode_blocks(weight: impl Rows, scheme: &Scheme, block: Block, bytes: usize) -> Result<Rounded, Error> {
     let (rows, cols) = (weight.nrows(), weight.ncols());
     let mut packed = vec![0; bytes];
     let (len, mut buffer) = (usize::try_from(block.len()).unwrap_or(usize::MAX), Vec::new());
     let row_bytes = bytes.checked_div(rows).unwrap_or(0).max(1);
     for (i, packed) in packed.chunks_exact_mut(row_bytes).enumerate() {
-        let row = rows::row(weight, i, &mut buffer);
+        let row = weight.row_slice(i, &mut buffer);
         for (b, (values, bytes)) in
             row.chunks_exact(len).zip(packed.chunks_exact_mut(block.bytes())).enumerate()
         {
@@ -122,7 +141,7 @@ fn in_range(scale: f64, format: FloatFormat) -> bool {
     clippy::cast_sign_loss,
     reason = "the value was clamped to 0 ..= 255 and is whole"
 )]
-fn zero_point(low: f64, scale: f32, code: Code) -> u8 {
+pub(crate) fn zero_point(low: f64, scale: f32, code: Code) -> u8 {
     let position = if scale > 0.0 { -low / f64::from(scale) } else { 0.0 };
     let position = float::narrow(position.clamp(0.0, f64::from(code.max())));
     code::int::round_ties_even(position) as u8

@@ -19,6 +19,7 @@
 //! Sources: LDLQ: QuIP, arXiv 2307.13304; trellis codes inside it: QTIP, arXiv 2406.11235, section 4.
 
 use super::{Context, Rounded, Rounder, grid};
+use crate::trellis::rates::Columns;
 use crate::vector::encode::{self, rates};
 use crate::vector::{Coded, ColumnCoder, Encoders, LARGEST_ROW_SCALE, Prepared};
 use crate::{Code, Error, Scheme, Trellis, float, rows};
@@ -44,7 +45,7 @@ pub(super) fn quantize(
         Rounder::Ldlq { damping, sweeps } | Rounder::CoordinateDescent { damping, sweeps } => {
             (damping, sweeps)
         }
-        Rounder::Stochastic { .. } | Rounder::Mse | Rounder::Hqq { .. } => {
+        Rounder::Stochastic { .. } | Rounder::Mse | Rounder::Clip | Rounder::Hqq { .. } => {
             let reason = "vector codes take the nearest rounder or one that feeds errors back";
             return Err(Error::InvalidScheme { reason });
         }
@@ -55,19 +56,73 @@ pub(super) fn quantize(
     let Some(hessian) = context.hessian else {
         return Err(Error::MissingHessian { rounder: rounder.name() });
     };
-    grid::check_hessian(weight, hessian)?;
-    scheme.check()?;
     if shape.0 == 0 || shape.1 == 0 {
         return encode::quantize(&values, shape, scheme);
     }
+    let prepared = prepare(weight, &values, scheme, context)?;
+    let feedback = feedback(weight, hessian, damping)?;
+    let fed = Fed { weight, shape, scheme, trellis, prepared: &prepared, feedback: &feedback };
+    fed.run(&values, sweeps)
+}
+
+/// What a bit is worth in each column of `weight` under a trellis `scheme`, whatever its rate, and what the matrix
+/// takes beside codes: for [`rates::allocate`](crate::trellis::rates::allocate) over several matrices.
+///
+/// ```text
+/// G_j = D_j · Σ_i (r_i/Σr)·w_ij²        D_j: with a Gram matrix H, the variance of input j that those coded later
+/// leave; without, 1
+/// ```
+/// With gradient-weighted statistics these have one unit across the matrices of a network; otherwise scale
+/// [`Columns::gains`] by what a matrix's error counts, such as `1/tr(W·H·Wᵀ)`.
+///
+/// # Errors
+/// As [`quantize_with`](super::quantize_with); [`Error::InvalidScheme`] for a scheme without a trellis.
+pub fn trellis_columns(
+    weight: MatRef<'_, f32>,
+    scheme: &Scheme,
+    damping: f64,
+    context: &Context<'_>,
+) -> Result<Columns, Error> {
+    let Code::Trellis(trellis) = scheme.code else {
+        return Err(Error::InvalidScheme { reason: "not a trellis code" });
+    };
+    let shape = (weight.nrows(), weight.ncols());
+    let values = row_major(weight);
+    let prepared = prepare(weight, &values, scheme, context)?;
+    let sensitivity = match context.hessian.filter(|_| shape.0 > 0 && shape.1 > 0) {
+        Some(hessian) => sensitivity(&feedback(weight, hessian, damping)?),
+        None => vec![1.0; shape.1],
+    };
+    Ok(encode::columns(&values, shape, trellis, &prepared, |column| sensitivity[column]))
+}
+
+fn prepare(
+    weight: MatRef<'_, f32>,
+    values: &[f32],
+    scheme: &Scheme,
+    context: &Context<'_>,
+) -> Result<Prepared, Error> {
+    let shape = (weight.nrows(), weight.ncols());
+    scheme.check()?;
     if let Some(found) = context.row_weights.map(<[f64]>::len).filter(|&len| len != shape.0) {
         return Err(Error::ShapeMismatch { what: "row weights", expected: (shape.0, 1), found: (found, 1) });
     }
-    let prepared = Prepared::new(&values, shape, scheme.scale_format, context.row_weights)?;
-    let order = Order::ByDiagonal;
-    let feedback = ErrorFeedback::new(hessian, &SweepOptions { damping, order, ..SweepOptions::default() })?;
-    let fed = Fed { weight, shape, scheme, trellis, prepared: &prepared, feedback: &feedback };
-    fed.run(&values, sweeps)
+    Prepared::new(values, shape, scheme.scale_format, context.row_weights)
+}
+
+fn feedback(weight: MatRef<'_, f32>, hessian: MatRef<'_, f64>, damping: f64) -> Result<ErrorFeedback, Error> {
+    grid::check_hessian(weight, hessian)?;
+    let options = SweepOptions { damping, order: Order::ByDiagonal, ..SweepOptions::default() };
+    Ok(ErrorFeedback::new(hessian, &options)?)
+}
+
+/// D_j = 1/U_jj², by column.
+fn sensitivity(feedback: &ErrorFeedback) -> Vec<f64> {
+    let mut sensitivity = vec![0.0; feedback.width()];
+    for (position, &column) in feedback.order().iter().enumerate() {
+        sensitivity[column] = feedback.sensitivity(position);
+    }
+    sensitivity
 }
 
 /// The entries row by row: borrowed when they lie that way.
@@ -93,13 +148,10 @@ struct Fed<'a> {
 impl Fed<'_> {
     fn run(&self, values: &[f32], sweeps: u32) -> Result<Rounded, Error> {
         let Self { weight, shape, prepared, feedback, .. } = *self;
-        let mut sensitivity = vec![0.0; shape.1];
-        for (position, &column) in feedback.order().iter().enumerate() {
-            sensitivity[column] = feedback.sensitivity(position);
-        }
+        let sensitivity = sensitivity(feedback);
         let rates = rates(values, shape, self.trellis, prepared, |column| sensitivity[column])?;
         let encoders = Encoders::new(self.trellis.window, &rates);
-        let mut columns = Columns {
+        let mut columns = Coding {
             prepared,
             coder: ColumnCoder::new(prepared, &encoders),
             rates: &rates,
@@ -125,12 +177,12 @@ impl Fed<'_> {
             .zip(&columns.under)
             .map(|(total, under)| prepared.store(total - under))
             .collect();
-        let Columns { row_scales, coded, .. } = columns;
+        let Coding { row_scales, coded, .. } = columns;
         encode::assemble(shape, self.scheme, prepared, &row_scales, rates, &coded, &outliers)
     }
 
     /// Step 4.
-    fn refit_rows(&self, projected: &mut Mat<f64>, columns: &mut Columns<'_>) {
+    fn refit_rows(&self, projected: &mut Mat<f64>, columns: &mut Coding<'_>) {
         let (rows, cols) = self.shape;
         let places = || self.prepared.positions.iter().map(|&at| (at as usize % rows, at as usize / rows));
         // Without outliers, which are no multiples of their rows' scales.
@@ -180,7 +232,7 @@ impl Fed<'_> {
 }
 
 /// Codes columns for a sweep, and remembers them.
-struct Columns<'a> {
+struct Coding<'a> {
     prepared: &'a Prepared,
     coder: ColumnCoder<'a>,
     rates: &'a [u8],
@@ -194,7 +246,7 @@ struct Columns<'a> {
     improve: bool,
 }
 
-impl Projector for Columns<'_> {
+impl Projector for Coding<'_> {
     fn column(&mut self, column: usize, target: &[f64], projected: &mut [f64]) {
         let coded = self.coder.encode(column, self.rates[column], target, &self.row_scales);
         let mut found: Vec<f64> = self.coder.values.iter().map(|&value| f64::from(value)).collect();

@@ -16,6 +16,8 @@ pub enum ScaleRule {
     Range,
     /// A power of two near `absmax / max(code)`, never below 2⁻¹²⁷.
     Power(PowerRule),
+    /// Absmax, then to a power of two times the row's largest scale.
+    Ratio(RatioRule),
     /// The scale of the least squared error: `mean |w|` for the signs of `binary`, the exact optimum over all
     /// thresholds for the three values of `ternary`.
     LeastSquares,
@@ -36,6 +38,17 @@ pub enum PowerRule {
     Even,
     /// The smallest power of two that clips nothing: `2^⌈log₂(absmax / max(code))⌉`.
     Ceil,
+}
+
+/// To which power of two times the row's largest scale S (the matrix's, where a row has one group) an absmax scale s
+/// goes: ZeroQuant-FP's constraint M2 (arXiv 2307.09782), under which decoding needs exponents and one factor a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum RatioRule {
+    /// `S / 2^⌈log₂(S/s)⌉`, at most s: a group's extreme may be clipped, by up to half. The paper's.
+    Clip,
+    /// `S / 2^⌊log₂(S/s)⌋`, at least s: nothing is clipped, steps are up to twice as wide.
+    Keep,
 }
 
 /// What a stored code is shifted by before scaling.
@@ -179,7 +192,7 @@ impl Scheme {
         let unsigned = matches!(self.code, Code::Int { signed: false, .. });
         let rule_fits = match self.scale_rule {
             ScaleRule::Range => unsigned,
-            ScaleRule::Absmax | ScaleRule::Power(_) => !unsigned,
+            ScaleRule::Absmax | ScaleRule::Power(_) | ScaleRule::Ratio(_) => !unsigned,
             ScaleRule::LeastSquares => {
                 matches!(self.code, Code::Table(Table::Sign) | Code::Int { bits: 2, signed: true })
             }

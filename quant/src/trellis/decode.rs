@@ -8,7 +8,7 @@
 //! bits at most), shifted apart in 64-bit lanes; values by gather.
 
 use super::stream::ROWS;
-use crate::Instructions;
+use crate::simd::Level;
 use alloc::vec::Vec;
 
 #[cfg(target_arch = "x86_64")]
@@ -23,7 +23,7 @@ const BEHIND: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Decoder {
     window: u8,
-    instructions: Instructions,
+    level: Level,
     flat: Vec<u8>,
 }
 
@@ -32,9 +32,9 @@ impl Decoder {
     ///
     /// # Panics
     /// For another number.
-    pub fn new(window: u8, instructions: Instructions) -> Self {
+    pub fn new(window: u8, level: Level) -> Self {
         assert!((1..=16).contains(&window), "a window of 1 to 16 bits");
-        Self { window, instructions: instructions.or_best(), flat: Vec::new() }
+        Self { window, level: level.or_current(), flat: Vec::new() }
     }
 
     /// Writes the values of rows `first ..` of the ring `stream` at `rate` bits to `out`, for blocks of rows: `first` and
@@ -60,9 +60,9 @@ impl Decoder {
         });
         flat.extend_from_slice(&stream[from..from + len]);
         flat.extend_from_slice(&[0; BEHIND]);
-        match self.instructions {
+        match self.level {
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 | Instructions::Avx512 => {
+            Level::Avx2 | Level::Avx512 => {
                 // SAFETY: `Decoder::new` let this choice stand only where the CPU has the instructions. The copy has
                 // BEFORE + k·len/8 + BEHIND bytes, the table 2^L entries, asserted above.
                 unsafe { x86::values(flat, rate, self.window, table, out) };
@@ -77,9 +77,9 @@ impl Decoder {
     /// When the lengths differ.
     pub fn add(&self, factor: f32, values: &[f32], sums: &mut [f32]) {
         assert!(values.len() == sums.len(), "a sum for every value");
-        match self.instructions {
+        match self.level {
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 | Instructions::Avx512 => {
+            Level::Avx2 | Level::Avx512 => {
                 // SAFETY: `Decoder::new` let this choice stand only where the CPU has the instructions.
                 unsafe { x86::add(factor, values, sums) };
             }
@@ -126,7 +126,7 @@ mod tests {
                 let table = table::by_window(window, rate);
                 let expected: Vec<f32> =
                     (0..rows).map(|row| table[stream::window(&bytes, rate, window, row)]).collect();
-                for set in Instructions::ALL.into_iter().filter(|set| set.is_available()) {
+                for set in Level::ALL.into_iter().filter(|set| set.is_available()) {
                     let mut decoder = Decoder::new(window, set);
                     let mut out = vec![f32::NAN; rows];
                     decoder.values(&bytes, rate, &table, 0, &mut out);
@@ -139,7 +139,7 @@ mod tests {
             }
         }
         let mut out = [f32::NAN; 32];
-        Decoder::new(8, Instructions::best()).values(&[], 0, &table::by_window(8, 1), 0, &mut out);
+        Decoder::new(8, Level::current()).values(&[], 0, &table::by_window(8, 1), 0, &mut out);
         assert_eq!(out, [0.0; 32]);
     }
 }

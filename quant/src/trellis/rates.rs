@@ -12,7 +12,8 @@
 //! conditional variance of input j given those coded later, and r_i the rows' weights; without a Gram matrix D = 1.
 //! Cost O(n log n) for n columns.
 
-use super::stream::LARGEST_RATE;
+use super::{Rate, stream::LARGEST_RATE};
+use crate::Error;
 use alloc::{vec, vec::Vec};
 
 /// Mean squared errors for L ≥ 12 and k = 0 … 6; 3.7 times smaller with every bit after that.
@@ -36,11 +37,40 @@ pub struct Columns {
     pub rows: usize,
     /// G_j, not negative.
     pub gains: Vec<f64>,
+    /// Weights of the matrix.
+    pub weights: u64,
+    /// Stored bits beside the codes: scales, rates, outliers.
+    pub overhead: u64,
 }
 
-/// The rates of all columns of all `matrices` under `budget` bits in all; ties go to the earlier column. A column of
-/// gain 0 takes no bits.
-pub fn allocate(matrices: &[Columns], budget: u64) -> Vec<Vec<u8>> {
+impl Columns {
+    /// The smallest budget of this matrix alone that gives it `rates`, where [`allocate`] chose them.
+    pub fn budget(&self, rates: &[u8]) -> Rate {
+        let codes = rates.iter().map(|&rate| u128::from(rate)).sum::<u128>() * self.rows as u128;
+        let units = ((codes + u128::from(self.overhead)) << 16).div_ceil(u128::from(self.weights.max(1)));
+        Rate::Budget(u32::try_from(units).unwrap_or(u32::MAX))
+    }
+}
+
+/// The rates of all columns of all `matrices` under `budget` bits in all, overheads included; ties go to the earlier
+/// column. A column of gain 0 takes no bits.
+///
+/// Quantizing each matrix under its own [`Columns::budget`] then gives these rates: the exchange between matrices
+/// needs this one look at all of them, nothing else does.
+///
+/// # Errors
+/// [`Error::InvalidOption`] for a budget that the overheads alone exceed.
+pub fn allocate(matrices: &[Columns], budget: u64) -> Result<Vec<Vec<u8>>, Error> {
+    let overhead = matrices.iter().fold(0_u64, |sum, columns| sum.saturating_add(columns.overhead));
+    let Some(budget) = budget.checked_sub(overhead) else {
+        let weights = matrices.iter().map(|columns| columns.weights as f64).sum::<f64>();
+        let requirement = "more than scales and outliers take";
+        return Err(Error::InvalidOption {
+            what: "budget",
+            requirement,
+            found: budget as f64 / weights.max(1.0),
+        });
+    };
     let mut steps = Vec::new();
     for (matrix, columns) in matrices.iter().enumerate() {
         let drops: Vec<f64> = (0..LARGEST_RATE)
@@ -65,7 +95,7 @@ pub fn allocate(matrices: &[Columns], budget: u64) -> Vec<Vec<u8>> {
         }
         rates[matrix][column] += 1;
     }
-    rates
+    Ok(rates)
 }
 
 #[cfg(test)]
@@ -73,7 +103,8 @@ mod tests {
     use super::*;
 
     fn columns(rows: usize, gains: Vec<f64>) -> Columns {
-        Columns { window: 12, rows, gains }
+        let weights = (rows * gains.len()) as u64;
+        Columns { window: 12, rows, gains, weights, overhead: 7 }
     }
 
     /// All rates of four columns of 32 or 64 rows: none within the budget spent has a smaller error.
@@ -88,7 +119,7 @@ mod tests {
             rates.iter().zip([32, 32, 64, 64]).map(|(&k, rows)| u64::from(k) * rows).sum()
         };
         for budget in [0, 31, 32, 100, 320, 600, 1000, 2000] {
-            let found = allocate(&matrices, budget).concat();
+            let found = allocate(&matrices, budget + 14).unwrap().concat();
             let spent = bits(&found);
             assert!(spent <= budget);
             for index in 0..9_u32.pow(4) {
@@ -108,7 +139,7 @@ mod tests {
         let gains: Vec<f64> = (0..50).map(|j| if j % 7 == 0 { 0.0 } else { f64::from(j * j) }).collect();
         let matrices = [columns(96, gains.clone())];
         for budget in (0..40_000).step_by(997) {
-            let rates = allocate(&matrices, budget).concat();
+            let rates = allocate(&matrices, budget + 7).unwrap().concat();
             let spent: u64 = rates.iter().map(|&k| u64::from(k) * 96).sum();
             assert!(
                 spent <= budget
@@ -116,7 +147,8 @@ mod tests {
             );
             assert!(rates.iter().zip(&gains).all(|(&k, &g)| g > 0.0 || k == 0));
         }
-        assert!(allocate(&[], 5).is_empty());
+        assert!(allocate(&[], 5).unwrap().is_empty());
+        assert!(allocate(&matrices, 6).is_err());
     }
 
     #[test]

@@ -78,6 +78,9 @@ pub fn window(stream: &[u8], rate: u8, window: u8, row: usize) -> usize {
     let end = rate * (row + 1);
     // A ring holds at least 32 bits, a window at most 16.
     let first = if end >= len { end - len } else { end + total - len };
+    if let Some(&[a, b, c, d]) = stream.get(first / 8..first / 8 + 4) {
+        return u32::from_le_bytes([a, b, c, d]) as usize >> (first % 8) & ((1 << len) - 1);
+    }
     (0..len.div_ceil(8) + 1).fold(0, |bits, byte| {
         let at = (first / 8 + byte) % stream.len();
         bits | usize::from(stream[at]) << (8 * byte)
@@ -120,7 +123,7 @@ mod tests {
                     for (row, state) in states.iter().enumerate() {
                         let found = super::window(&stream, rate, window, row);
                         let reversed = u32::from(*state).reverse_bits() >> (32 - window);
-                        assert_eq!(found as u32, reversed, "k {rate} L {window} row {row} of {rows}");
+                        assert_eq!(found, reversed as usize, "k {rate} L {window} row {row} of {rows}");
                     }
                 }
             }

@@ -30,7 +30,7 @@ pub const fn multiplier(window: u8, rate: u8) -> u32 {
     } else {
         // ⌊0.6180339887…·2³²⌋ = 2654435769.
         let shift = if window > 32 { 0 } else { 32 - window as u32 };
-        (2_654_435_769_u64 >> shift) as u32 | 1
+        2_654_435_769_u32 >> shift | 1
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
         let mut sorted = table(4, 1);
         sorted.sort_unstable();
         for (i, expected) in by_hand.into_iter().chain(further).enumerate() {
-            let expected = (expected * 4096.0_f64).round() as i16;
+            let expected = round(expected * 4096.0);
             assert_eq!((sorted[8 + i], sorted[7 - i]), (expected, -expected), "{i}");
         }
         for window in [8, 12, 16] {

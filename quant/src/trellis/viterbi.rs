@@ -24,7 +24,7 @@ mod portable;
 mod x86;
 
 use super::table;
-use crate::Instructions;
+use crate::simd::Level;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -40,7 +40,7 @@ pub struct Encoder {
     groups: usize,
     /// By state.
     table: Vec<f32>,
-    instructions: Instructions,
+    level: Level,
 }
 
 /// One weight: its value, and what a squared error there counts.
@@ -66,13 +66,13 @@ impl Encoder {
     ///
     /// # Panics
     /// For other numbers.
-    pub fn new(window: u8, rate: u8, instructions: Instructions) -> Self {
+    pub fn new(window: u8, rate: u8, level: Level) -> Self {
         assert!((1..=16).contains(&window) && (1..=8.min(window)).contains(&rate), "L ≤ 16, k ≤ min(8, L)");
         Self {
             rate: rate.into(),
             groups: 1 << (window - rate),
             table: table::by_state(window, rate),
-            instructions: instructions.or_best(),
+            level: level.or_current(),
         }
     }
 
@@ -148,15 +148,15 @@ impl Encoder {
         }
         for ((value, weight), back) in samples.zip(back.chunks_exact_mut(groups)) {
             let sample = Sample { value, weight };
-            match self.instructions {
+            match self.level {
                 #[cfg(target_arch = "x86_64")]
-                Instructions::Avx512 if groups >= x86::LANES_512 => {
+                Level::Avx512 if groups >= x86::LANES_512 => {
                     // SAFETY: `Encoder::new` let this choice stand only where the CPU has these instructions; both
                     // cost buffers have SPARE entries more than groups, the table 2^k groups.
                     unsafe { x86::step_512(&self.table, self.rate, sample, costs, next, back) };
                 }
                 #[cfg(target_arch = "x86_64")]
-                Instructions::Avx512 | Instructions::Avx2 if groups >= x86::LANES_256 => {
+                Level::Avx512 | Level::Avx2 if groups >= x86::LANES_256 => {
                     // SAFETY: as above.
                     unsafe { x86::step_256(&self.table, self.rate, sample, costs, next, back) };
                 }
@@ -214,5 +214,5 @@ pub fn cost(values: &[f32], x: &[f32], w: &[f32], states: &[u16]) -> f64 {
     terms.sum()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "solve"))]
 mod tests;

@@ -1,9 +1,10 @@
 //! One column onto the paths of a trellis: what plain coding and error feedback share.
 
 use super::{Outliers, outlier, scale};
+use crate::simd::Level;
 use crate::trellis::stream::{self, LARGEST_RATE};
 use crate::trellis::viterbi::{Encoder, Scratch};
-use crate::{Error, FloatFormat, Floats, Instructions};
+use crate::{Error, FloatFormat, Floats};
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use num_traits::Float;
@@ -113,7 +114,7 @@ pub(crate) struct Encoders {
 impl Encoders {
     /// For the rates that occur.
     pub(crate) fn new(window: u8, rates: &[u8]) -> Self {
-        let encoder = |rate| rates.contains(&rate).then(|| Encoder::new(window, rate, Instructions::best()));
+        let encoder = |rate| rates.contains(&rate).then(|| Encoder::new(window, rate, Level::current()));
         let by_rate = (0..=LARGEST_RATE).map(|rate| if rate == 0 { None } else { encoder(rate) });
         Self { by_rate: by_rate.collect() }
     }

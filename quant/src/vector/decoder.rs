@@ -1,8 +1,9 @@
 //! Rows of values from stored vector codes.
 
 use super::{ColumnParts, scale};
+use crate::simd::Level;
 use crate::trellis::{decode, stream, table};
-use crate::{Code, Instructions, Quantized, Rate, Trellis, lattice};
+use crate::{Code, Quantized, Rate, Trellis, lattice};
 use alloc::{borrow::Cow, vec, vec::Vec};
 
 /// A matrix of vector codes with everything that its rows and columns share at hand.
@@ -16,6 +17,8 @@ pub(crate) struct Decoder<'a> {
     /// By row, then column: row, column, value.
     outliers: Vec<(usize, usize, f32)>,
     code: Kind,
+    /// That of the thread that asked.
+    level: Level,
 }
 
 enum Kind {
@@ -26,7 +29,7 @@ enum Kind {
 impl<'a> Decoder<'a> {
     /// `None` for a matrix of scalar codes.
     pub(crate) fn new(matrix: &'a Quantized) -> Option<Self> {
-        let columns = matrix.columns()?;
+        let (columns, level) = (matrix.columns()?, Level::current());
         let code = match matrix.scheme().code {
             Code::Trellis(Trellis { window, rate }) => {
                 let uniform = if let Rate::Uniform(rate) = rate { Some(rate) } else { None };
@@ -38,7 +41,7 @@ impl<'a> Decoder<'a> {
                 let tables = (0..=stream::LARGEST_RATE).map(table).collect();
                 Kind::Trellis { window, uniform, tables }
             }
-            Code::Lattice(lattice) => Kind::Lattice(lattice::Decoder::new(lattice, Instructions::best())),
+            Code::Lattice(lattice) => Kind::Lattice(lattice::Decoder::new(lattice, level)),
             _ => return None,
         };
         let mut outliers: Vec<_> = columns.outliers().entries(matrix.shape().0).collect();
@@ -50,6 +53,7 @@ impl<'a> Decoder<'a> {
             row_scales: matrix.scales().to_f32(),
             outliers,
             code,
+            level,
         })
     }
 
@@ -76,7 +80,7 @@ impl<'a> Decoder<'a> {
     /// What decodes columns, when codes run down them.
     pub(crate) fn column_decoder(&self) -> decode::Decoder {
         let window = if let Kind::Trellis { window, .. } = self.code { window } else { 16 };
-        decode::Decoder::new(window, Instructions::best())
+        decode::Decoder::new(window, self.level)
     }
 
     /// Values of rows `first ..` of a column without scales, in blocks of 32, for codes that run down the columns;
@@ -132,10 +136,10 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The whole matrix, row-major.
-    pub(crate) fn all(&self) -> Vec<f32> {
+    /// The whole matrix, row-major, to `all`, which has as many entries.
+    pub(crate) fn all_into(&self, all: &mut [f32]) {
         let (rows, cols) = self.matrix.shape();
-        let mut all = vec![0.0; rows * cols];
+        all.fill(0.0);
         if self.runs_down() {
             let mut decoder = self.column_decoder();
             let mut values = vec![0.0; rows.next_multiple_of(stream::ROWS)];
@@ -153,6 +157,5 @@ impl<'a> Decoder<'a> {
             }
             self.scale_row(row, out);
         }
-        all
     }
 }

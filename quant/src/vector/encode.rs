@@ -47,24 +47,19 @@ pub(crate) fn rates(
         Rate::Budget(units) => units,
     };
     let total = u64::try_from((shape.0 as u128 * shape.1 as u128 * u128::from(units)) >> 16);
-    let outliers = prepared.positions.len() as u64 * (32 + prepared.format.bits() as u64);
-    let overhead = overhead_bits(shape, prepared.format, true) + outliers;
-    let Some(left) = total.unwrap_or(u64::MAX).checked_sub(overhead) else {
-        let requirement = "more than the scales and outliers take";
-        return Err(Error::InvalidOption { what: "budget", requirement, found: trellis.rate.bits() });
-    };
     let columns = columns(weight, shape, trellis, prepared, sensitivity);
-    Ok(rates::allocate(&[columns], left).concat())
+    Ok(rates::allocate(&[columns], total.unwrap_or(u64::MAX))?.concat())
 }
 
 /// What a bit is worth in each column.
-fn columns(
+pub(crate) fn columns(
     weight: &[f32],
-    (_, cols): (usize, usize),
+    shape: (usize, usize),
     trellis: Trellis,
     prepared: &Prepared,
     sensitivity: impl Fn(usize) -> f64,
 ) -> Columns {
+    let cols = shape.1;
     let mut gains = vec![0.0; cols];
     for (row, importance) in weight.chunks_exact(cols.max(1)).zip(&prepared.importance) {
         for (gain, &w) in gains.iter_mut().zip(row) {
@@ -77,9 +72,16 @@ fn columns(
         gains[col] -= prepared.importance[row] * w * w;
     }
     for (column, gain) in gains.iter_mut().enumerate() {
-        *gain = gain.max(0.0) * sensitivity(column);
+        *gain = gain.max(0.0) * sensitivity(column) / shape.0.max(1) as f64;
     }
-    Columns { window: trellis.window, rows: prepared.padded, gains }
+    let outliers = prepared.positions.len() as u64 * (32 + prepared.format.bits() as u64);
+    Columns {
+        window: trellis.window,
+        rows: prepared.padded,
+        gains,
+        weights: shape.0 as u64 * shape.1 as u64,
+        overhead: overhead_bits(shape, prepared.format, true) + outliers,
+    }
 }
 
 /// The storage of coded columns.
@@ -205,13 +207,17 @@ fn lattice_plain(
             .collect();
         (bytes, outliers)
     });
-    let (codes, outliers): (Vec<Vec<u8>>, Vec<Vec<(usize, f32)>>) = coded.into_iter().unzip();
-    let mut outliers = outliers.concat();
+    let mut codes = Vec::new();
+    let mut outliers = Vec::new();
+    for (bytes, found) in coded {
+        codes.extend(bytes);
+        outliers.extend(found);
+    }
     outliers.sort_unstable_by_key(|outlier| outlier.0);
     let values: Vec<f32> = outliers.into_iter().map(|(_, value)| value).collect();
     let scheme = scheme.with_scale_format(prepared.format);
     let parts = ColumnParts::new(shape, &scheme, scales, Vec::new(), prepared.outliers(&values)?)?;
     let row_scales = Floats::encode(&prepared.row_scales, prepared.format);
-    let quantized = Quantized::from_vector_parts(shape, scheme, codes.concat(), row_scales, parts)?;
+    let quantized = Quantized::from_vector_parts(shape, scheme, codes, row_scales, parts)?;
     Ok(Rounded { quantized, widened_from: prepared.widened_from })
 }

@@ -120,7 +120,12 @@ pub(crate) fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<Par
     let (rows, cols) = shape;
     let too_large = Error::TooLarge { what: "codes" };
     scheme.check()?;
-    let lengths = |codes, rates: usize| PartLengths { codes, scales: rows, zeros: 0, columns: cols + rates };
+    let lengths = |codes, rates: usize| PartLengths {
+        codes,
+        scales: rows,
+        zeros: 0,
+        columns: cols.saturating_add(rates),
+    };
     match scheme.code {
         Code::Trellis(Trellis { rate: Rate::Uniform(rate), .. }) => {
             let column = stream::column_bytes(stream::padded(rows)?, rate);

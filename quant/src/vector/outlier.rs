@@ -150,7 +150,7 @@ fn norm_squared(row: &[f32], masked: &[usize]) -> f64 {
     row.iter().enumerate().filter(|(j, _)| masked.binary_search(j).is_err()).map(|(_, &w)| square(w)).sum()
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "solve"))]
 mod tests {
     use super::*;
     use rankbit_linalg::Stream;

@@ -7,19 +7,27 @@
 extern crate alloc;
 
 mod bare;
+mod products;
+#[cfg(feature = "all")]
 mod work;
 
 /// Does one piece of work with each crate.
 ///
 /// Returns 0, or the number of the first piece that failed: 1 linalg, 2 quant, 3 lowrank, 4 its file form,
-/// 5 the facade.
+/// 5 the facade, 6 quant's products alone.
 #[unsafe(no_mangle)]
 pub extern "C" fn rankbit_no_std() -> i32 {
-    let pieces: [(i32, fn() -> Option<()>); 5] =
-        [(1, work::linalg), (2, work::quant), (3, work::lowrank), (4, work::file), (5, work::facade)];
-    for (number, piece) in pieces {
-        if piece().is_none() {
-            return number;
+    if products::run().is_none() {
+        return 6;
+    }
+    #[cfg(feature = "all")]
+    {
+        let pieces: [(i32, fn() -> Option<()>); 5] =
+            [(1, work::linalg), (2, work::quant), (3, work::lowrank), (4, work::file), (5, work::facade)];
+        for (number, piece) in pieces {
+            if piece().is_none() {
+                return number;
+            }
         }
     }
     0

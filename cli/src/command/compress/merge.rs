@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use super::args::RestRule;
 use super::output::Output;
 use super::rest::{self, Verdict};
-use super::run::{Fitted, Job};
+use super::run::{Done, Fitted, Job};
 use crate::container::record::{self, Records, Rest};
 use crate::container::writer::Spill;
 use crate::error::Error;
 use crate::report::json;
+
+/// What is said of a tensor that is left alone and stored as q8_0.
+pub(super) const AS_Q8_0: &str = "; stored as q8_0";
 
 /// What the fits leave behind, in the input's order.
 pub(super) struct Collected {
@@ -49,6 +52,7 @@ impl<'a> Merge<'a> {
             seed: job.plan.seed,
             tensors: Vec::new(),
             skipped: Vec::new(),
+            budget: job.allocation.as_ref().and_then(|allocation| allocation.budget.clone()),
             total: json::Total::default(),
         };
         Self {
@@ -64,10 +68,34 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// The fit of tensor `index`.
-    pub(super) fn fitted(&mut self, index: usize, fitted: Fitted) -> Result<(), Error> {
+    /// What became of tensor `index`.
+    pub(super) fn done(&mut self, index: usize, done: Done) -> Result<(), Error> {
         self.advance(index)?;
         self.next = index + 1;
+        match done {
+            Done::Fitted(fitted, None) => self.fitted(*fitted),
+            Done::Fitted(fitted, Some(reason)) => {
+                let Fitted { report, record, parts, .. } = *fitted;
+                self.collected.output.compressed(&report.name, parts)?;
+                self.collected.records.tensors.insert(report.name.clone(), record);
+                let reason = format!("{reason}{AS_Q8_0}");
+                self.collected.report.skipped.push(json::Skipped { name: report.name, reason });
+                Ok(())
+            }
+            Done::Kept(reason, why) => {
+                let tensor = self.job.tensor(index)?;
+                let Collected { output, report, warnings, .. } = &mut self.collected;
+                output.keep(index, tensor);
+                warnings.push(format!("{why}; kept as it is"));
+                let reason = format!("{reason}; kept as it is: q8_0 cannot hold it");
+                report.skipped.push(json::Skipped { name: tensor.name.clone(), reason });
+                Ok(())
+            }
+        }
+    }
+
+    /// A tensor that was compressed.
+    fn fitted(&mut self, fitted: Fitted) -> Result<(), Error> {
         let Fitted { report, record, parts, norm_squared, metric_norm_squared } = fitted;
         for warning in &report.warnings {
             self.collected.warnings.push(format!("tensor '{}': {warning}", report.name));

@@ -32,6 +32,21 @@ pub(super) fn write(columns: &ColumnParts, parts: &mut Vec<Part>) {
     }
 }
 
+/// A part of bytes, as many as its shape says.
+fn bytes<'a>(
+    find: &impl Fn(&str) -> Option<PartView<'a>>,
+    name: &'static str,
+    shape: &[usize],
+) -> Result<&'a [u8], Error> {
+    let bytes = part(find, name, PartType::U8, shape)?;
+    let expected = shape.iter().fold(1_usize, |product, &side| product.saturating_mul(side));
+    if bytes.len() == expected {
+        Ok(bytes)
+    } else {
+        Err(rankbit_quant::Error::PartLength { part: name, expected, found: bytes.len() }.into())
+    }
+}
+
 /// The matrix of a scheme of vector codes.
 pub(super) fn read<'a>(
     shape: (usize, usize),
@@ -41,11 +56,11 @@ pub(super) fn read<'a>(
     let (rows, cols) = shape;
     let lengths = part_lengths(shape, scheme)?;
     let scales = floats(find, "scales", scheme.scale_format, &[rows, 1])?;
-    let column_scales = part(find, "column_scales", PartType::U8, &[cols])?.to_owned();
+    let column_scales = bytes(find, "column_scales", &[cols])?.to_owned();
     let mut rates = Vec::new();
     if is_rated(scheme) {
         rates.resize(cols, 0);
-        pack::unpack(part(find, "rates", PartType::U8, &[cols.div_ceil(2)])?, 4, &mut rates);
+        pack::unpack(bytes(find, "rates", &[cols.div_ceil(2)])?, 4, &mut rates);
     }
     let outliers = match (find("outlier_positions"), find("outlier_values")) {
         (None, None) => Outliers::none(scheme.scale_format),
@@ -54,7 +69,7 @@ pub(super) fn read<'a>(
                 let expected = format!("{:?} [outliers, 4]", PartType::U8);
                 return Err(Error::PartMismatch { part: "outlier_positions", expected });
             };
-            let positions = part(find, "outlier_positions", PartType::U8, &[count, 4])?;
+            let positions = bytes(find, "outlier_positions", &[count, 4])?;
             let positions: Vec<u32> =
                 positions.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
             Outliers::new(positions, floats(find, "outlier_values", scheme.scale_format, &[count])?)?
@@ -63,8 +78,8 @@ pub(super) fn read<'a>(
     };
     let columns = ColumnParts::new(shape, scheme, column_scales, rates, outliers)?;
     let codes = match scheme.code {
-        Code::Trellis(_) => part(find, "codes", PartType::U8, &[columns.stream_bytes()])?,
-        _ => part(find, "codes", PartType::U8, &[rows, lengths.codes / rows.max(1)])?,
+        Code::Trellis(_) => bytes(find, "codes", &[columns.stream_bytes()])?,
+        _ => bytes(find, "codes", &[rows, lengths.codes / rows.max(1)])?,
     };
     Ok(Quantized::from_vector_parts(shape, *scheme, codes.to_owned(), scales, columns)?)
 }

@@ -42,7 +42,7 @@ fn is_path(trellis: &Encoder, states: &[u16]) -> bool {
 fn the_best_of_all_paths() {
     let mut scratch = Scratch::default();
     for rate in [1, 2] {
-        let trellis = Encoder::new(4, rate, Instructions::Portable);
+        let trellis = Encoder::new(4, rate, Level::Portable);
         for m in 1..=6 {
             for case in 0..4 {
                 let x = normal(m, &alloc::format!("{rate} {m} {case}"));
@@ -79,9 +79,9 @@ fn every_instruction_set_takes_the_same_path() {
             // Equal weights and equal values make ties.
             let w: Vec<f32> = (0..96).map(|i| if i % 5 == 0 { 0.0 } else { 1.0 }).collect();
             let (mut expected, mut found) = (vec![0; 96], vec![0; 96]);
-            let portable = Encoder::new(window, rate, Instructions::Portable);
+            let portable = Encoder::new(window, rate, Level::Portable);
             let cost = portable.ring(&x, &w, &mut scratch, &mut expected);
-            for set in Instructions::ALL.into_iter().filter(|set| set.is_available()) {
+            for set in Level::ALL.into_iter().filter(|set| set.is_available()) {
                 let trellis = Encoder::new(window, rate, set);
                 assert_eq!(trellis.ring(&x, &w, &mut scratch, &mut found).to_bits(), cost.to_bits());
                 assert_eq!(found, expected, "L {window} k {rate} {set:?}");
@@ -94,7 +94,7 @@ fn every_instruction_set_takes_the_same_path() {
 fn a_ring_closes_and_reports_its_cost() {
     let mut scratch = Scratch::default();
     for (window, rate) in [(8, 1), (8, 3), (12, 2), (12, 4), (10, 8)] {
-        let trellis = Encoder::new(window, rate, Instructions::best());
+        let trellis = Encoder::new(window, rate, Level::current());
         for m in [32, 64, 256] {
             let (x, w) = (normal(m, "ring"), vec![1.0; m]);
             let mut states = vec![0; m];
