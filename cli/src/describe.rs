@@ -80,6 +80,7 @@ fn scales(scheme: &Scheme) -> String {
     let stored = match scheme.scale_format {
         FloatFormat::E8m0 => "a power of two of 8 bits".to_owned(),
         FloatFormat::E4m3 => "an E4M3 scale under one f32 scale of the matrix".to_owned(),
+        FloatFormat::Dyadic => "a scale b / 2^c of 32 bits, for integer-only arithmetic".to_owned(),
         format => format!("an {} scale", format.name()),
     };
     match (scheme.layout, scheme.group) {

@@ -1,5 +1,6 @@
 //! The command, run as a user runs it.
 
+mod activations;
 mod bad_input;
 mod budget;
 mod calibration;

@@ -49,11 +49,15 @@ extern crate std;
 
 pub mod activation;
 mod block;
+pub mod clustered;
 pub mod code;
 mod codec;
+pub mod dyadic;
 mod error;
 mod float;
 mod group;
+#[cfg(feature = "solve")]
+pub mod halo;
 pub mod lattice;
 pub mod matmul;
 pub mod pack;

@@ -2,9 +2,13 @@
 
 mod activations;
 mod bad_input;
+mod channel_wise;
+mod clustered;
 mod common;
+mod dyadic;
 mod floats;
 mod gguf;
+mod halo;
 mod levels;
 mod matmul;
 mod nearest;

@@ -16,7 +16,9 @@
 //! | `right` | factor format | `[r, in]` | R |
 //!
 //! Codes of a trellis are one part of `[bytes]`, the columns' streams one after another
-//! ([`rankbit_quant::trellis::stream`]); those of a lattice `[out, bytes of a row]`. Only the parts that a split has are present. All numbers are little-endian.
+//! ([`rankbit_quant::trellis::stream`]); those of a lattice `[out, bytes of a row]`.
+//! Dyadic scales are u32 words `b + 2²⁴·c` for `b / 2^c` ([`FloatFormat::Dyadic`]).
+//! Only the parts that a split has are present. All numbers are little-endian.
 
 mod vector;
 

@@ -63,7 +63,7 @@ pub(crate) fn normal_quantile(p: f64, start: f64) -> f64 {
 }
 
 /// Φ(x) = ½ + φ(x)·Σ x^(2n+1) / (1·3·…·(2n+1)), all terms positive for x ≥ 0, and φ(x).
-fn normal(x: f64) -> (f64, f64) {
+pub(crate) fn normal(x: f64) -> (f64, f64) {
     let density = Float::exp(-x * x / 2.0) / Float::sqrt(core::f64::consts::TAU);
     let (mut term, mut sum, mut odd) = (x, x, 1.0);
     while term > sum * 1e-17 {

@@ -112,11 +112,11 @@ impl Scheme {
     }
 
     /// The name of this scheme's numbers; `None` for an unnamed mixture. Group and scale format may be any, except
-    /// where they belong to the format ([`Scheme::block_len`]).
+    /// where they belong to the format ([`Scheme::owns_scales`]).
     pub fn name(&self) -> Option<&'static str> {
         let numbers = |s: &Self| (s.code.with_any_budget(), s.scale_rule, s.zero, s.layout);
-        let block = |s: &Self| s.block_len().map(|len| (len, s.scale_format));
-        let same = |s: &Self| numbers(s) == numbers(self) && block(s) == block(self);
+        let scales = |s: &Self| s.owns_scales().then_some((s.group, s.scale_format));
+        let same = |s: &Self| numbers(s) == numbers(self) && scales(s) == scales(self);
         all_named().find(|(_, s)| same(s)).map(|&(name, _)| name)
     }
 
@@ -128,6 +128,12 @@ impl Scheme {
             (Layout::Planar, FloatFormat::E8m0 | FloatFormat::E4m3, Group::Size(len)) => Some(len),
             _ => None,
         }
+    }
+
+    /// Whether groups and scale format are part of the format: in those of [`Scheme::block_len`] and in those with
+    /// dyadic scales.
+    pub const fn owns_scales(&self) -> bool {
+        self.block_len().is_some() || matches!(self.scale_format, FloatFormat::Dyadic)
     }
 
     /// The groups of a matrix `[out, in]`.
@@ -174,8 +180,9 @@ impl Scheme {
     /// [`Error::InvalidScheme`] for integers not of 2 to 8 bits; a scale rule and zero point that do not belong
     /// to the code (unsigned integers take range and an integer zero point, all others no zero point; least
     /// squares exists for signs and for signed 2-bit integers); 8-bit scales with another rule than theirs
-    /// (E8M0 a power of two, E4M3 absmax); a block layout with other fields than [`Block::scheme`]; or vector codes
-    /// with another rule or group than theirs, or with numbers outside their ranges.
+    /// (E8M0 a power of two, E4M3 absmax); dyadic scales of anything but rows of signed integers under absmax; a
+    /// block layout with other fields than [`Block::scheme`]; or vector codes with another rule or group than theirs,
+    /// or with numbers outside their ranges.
     pub fn check(&self) -> Result<(), Error> {
         if let Layout::Block(block) = self.layout {
             let reason = "a block layout has its format's own code, group, scales and minima";
@@ -208,11 +215,17 @@ impl Scheme {
             FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16 => true,
             FloatFormat::E8m0 => matches!(self.scale_rule, ScaleRule::Power(_)),
             FloatFormat::E4m3 => self.scale_rule == ScaleRule::Absmax,
+            FloatFormat::Dyadic => {
+                let signed = matches!(self.code, Code::Int { signed: true, .. });
+                signed && self.scale_rule == ScaleRule::Absmax && matches!(self.group, Group::Row)
+            }
         };
         if format_fits {
             Ok(())
         } else {
-            Err(Error::InvalidScheme { reason: "8-bit scales do not belong to the scale rule" })
+            Err(Error::InvalidScheme {
+                reason: "the scale format does not belong to code, groups and scale rule",
+            })
         }
     }
 

@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use rankbit::quant::{FloatFormat, Group};
 
 use crate::error::Error;
-use crate::method::{self, Method, Plan, Request, RounderName};
+use crate::method::{self, Activations, Method, Plan, Request, RounderName};
 use crate::{candidates, describe, select};
 
 /// Arguments of `compress`.
@@ -67,6 +67,9 @@ pub(crate) struct Args {
     /// Smoothing strength, 0 to 1 [default: 0.5 for svdquant with --calib].
     #[arg(long, value_name = "ALPHA", value_parser = method::parse_smooth)]
     smooth: Option<f64>,
+    /// What the inputs of the quantized term become when the file is used [default: the method's own, mostly float].
+    #[arg(long, value_enum)]
+    activations: Option<Activations>,
     /// Alternations at most [default: 10].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
@@ -134,6 +137,7 @@ impl Args {
             (self.scale.is_some(), "--scale"),
             (self.factors.is_some(), "--factors"),
             (self.smooth.is_some(), "--smooth"),
+            (self.activations.is_some(), "--activations"),
             (self.rounds.is_some(), "--rounds"),
             (self.seed.is_some(), "--seed"),
         ];
@@ -146,7 +150,7 @@ impl Args {
     /// What was asked for of the method.
     pub(crate) fn request(&self) -> Request {
         Request {
-            format: self.format.first().cloned(),
+            format: candidates::first(&self.format),
             group: self.group,
             rank: self.rank,
             rounder: self.rounder,
@@ -154,6 +158,7 @@ impl Args {
             scale: self.scale,
             factors: self.factors,
             smooth: self.smooth,
+            activations: self.activations,
             rounds: self.rounds,
             calibrated: self.calib.is_some(),
             seed: self.seed.unwrap_or(0),

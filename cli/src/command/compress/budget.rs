@@ -65,7 +65,7 @@ impl PlanFile {
         }
         let plan: Self = toml::from_str(&text).map_err(|error| {
             let line =
-                error.span().map_or(0, |span| text.get(..span.start).unwrap_or("").lines().count().max(1));
+                error.span().map_or(0, |span| 1 + text.get(..span.start).unwrap_or("").matches('\n').count());
             Error::input(path, format!("is no plan: line {line}: {}", error.message()))
         })?;
         if plan.format_version > FORMAT_VERSION {
@@ -86,7 +86,7 @@ impl PlanFile {
         self.seed
     }
 
-    /// Whether a recipe of it needs Gram matrices.
+    /// What each tensor becomes.
     pub(super) fn tensors(self) -> Vec<Planned> {
         self.tensors
     }
