@@ -1,7 +1,8 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
+use clap::ValueEnum as _;
 use rankbit::lowrank::{Recipe, Space, Step, TransformRule, preset};
-use rankbit::quant::{Activation, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
+use rankbit::quant::{Activation, Code, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
 
@@ -243,6 +244,9 @@ impl Plan {
         };
         let own = (method.smooths() && request.calibrated).then_some(SMOOTH);
         let smooth = request.smooth.or(own);
+        if scheme.code.is_vector() {
+            check_vector(method, request, scheme.name().unwrap_or(FORMAT), &scheme)?;
+        }
         let plan = Self {
             method,
             recipe: preset::rtn(scheme),
@@ -352,7 +356,7 @@ impl Plan {
         let mut bytes = 0.0;
         if method.quantizes() {
             let lengths = part_lengths((out, inputs), scheme)?;
-            bytes += lengths.codes as f64 + lengths.zeros as f64;
+            bytes += lengths.codes as f64 + lengths.zeros as f64 + lengths.columns as f64;
             bytes += lengths.scales as f64 * scheme.scale_format.bytes() as f64;
             if scheme.scale_format == FloatFormat::E4m3 {
                 bytes += size_of::<f32>() as f64;
@@ -417,6 +421,10 @@ pub(crate) fn scheme_of(format: &str, request: &Request) -> Result<Scheme, Error
             return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
         }
     }
+    if scheme.code.is_vector() && request.group.is_some() {
+        let why = "it has a scale for each row and column";
+        return Err(Error::usage(format!("--group means nothing to --format {format}: {why}")));
+    }
     Ok(with_flags(scheme, request))
 }
 
@@ -476,6 +484,35 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// What does not go with vector codes.
+fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme) -> Result<(), Error> {
+    let rounder = request.rounder.unwrap_or(match method {
+        Method::Gptq => RounderName::Gptq,
+        Method::Cd => RounderName::Cd,
+        Method::Ldlq => RounderName::Ldlq,
+        Method::Hqq => RounderName::Hqq,
+        Method::Awq => RounderName::Clip,
+        Method::Rtn
+        | Method::Lorc
+        | Method::Svdquant
+        | Method::LqLora
+        | Method::Lowrank
+        | Method::LlmInt8
+        | Method::ZeroquantFp
+        | Method::Smoothquant => RounderName::Nearest,
+    });
+    let fits = match rounder {
+        RounderName::Nearest => true,
+        RounderName::Gptq | RounderName::Cd | RounderName::Ldlq => matches!(scheme.code, Code::Trellis(_)),
+        RounderName::Hqq | RounderName::Mse | RounderName::Clip | RounderName::Stochastic => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let name = rounder.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    Err(Error::usage(format!("--format {format} cannot be rounded by {name}")))
 }
 
 /// `--group`: a number, `row` or `tensor`.
@@ -556,6 +593,23 @@ mod tests {
             let error = Plan::new(method, &request).expect_err(flag);
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(flag), "{error}");
+        }
+    }
+
+    #[test]
+    fn vector_codes_take_their_own_rounders() {
+        let with = |format: &str| Request { format: Some(format.to_owned()), ..Request::default() };
+        for format in ["trellis2", "e8p4"] {
+            assert!(Plan::new(Method::Rtn, &with(format)).is_ok());
+            assert!(Plan::new(Method::Svdquant, &with(format)).is_ok());
+            assert_eq!(Plan::new(Method::Ldlq, &with(format)).is_ok(), format == "trellis2");
+            for request in [
+                Request { group: Some(Group::Size(64)), ..with(format) },
+                Request { rounder: Some(RounderName::Mse), ..with(format) },
+            ] {
+                assert_eq!(Plan::new(Method::Rtn, &request).expect_err(format).exit_code(), 2);
+            }
+            assert_eq!(Plan::new(Method::Hqq, &with(format)).expect_err(format).exit_code(), 2);
         }
     }
 
@@ -644,7 +698,6 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_command_line() {
-        use clap::ValueEnum as _;
         for method in Method::ALL {
             assert_eq!(Method::from_str(method.name(), false), Ok(method));
         }

@@ -41,6 +41,10 @@ fn recipes() -> Vec<Recipe> {
             rounds: 2,
         }));
     }
+    for (_, scheme) in scheme::NAMED_VECTOR {
+        recipes.push(preset::rtn(scheme));
+        recipes.push(preset::lorc(scheme.with_scale_format(FloatFormat::Bf16), 2, FloatFormat::F32));
+    }
     recipes
 }
 

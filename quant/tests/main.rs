@@ -18,4 +18,5 @@ mod rounders;
 mod smooth;
 mod storage;
 mod transform;
+mod vector;
 mod vectors;

@@ -123,6 +123,9 @@ impl Args {
         if self.budget.is_none() && self.format.len() > 1 {
             return Err(Error::usage("--format: a list of formats needs --budget, which chooses among them"));
         }
+        if self.budget.is_none() && self.format.iter().any(|name| name == "trellis") {
+            return Err(Error::usage("--format trellis needs --budget: the bits of a column follow from it"));
+        }
         Plan::new(self.method.unwrap_or(Method::Rtn), &self.request())
     }
 

@@ -279,6 +279,10 @@ impl Job {
                 if self.calibration.is_some() { memory::calibration_bytes(inputs) } else { 0 };
             if feedback {
                 calibration = calibration.saturating_add(memory::feedback_bytes(inputs));
+                if self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector()) {
+                    let elements = self.tensor(chosen.index)?.elements();
+                    calibration = calibration.saturating_add(memory::column_feedback_bytes(elements));
+                }
             }
             largest = (fit.max(largest.0), calibration.max(largest.1));
             costs.push(fit.saturating_add(calibration));
