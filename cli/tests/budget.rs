@@ -135,7 +135,11 @@ fn a_plan_is_written_and_read_back() {
         skipped.iter().any(|s| s["name"] == "layer.3.weight" && s["reason"] == "not in the plan"),
         "{skipped:?}"
     );
-    let parts = |name: &str| Checkpoint::read(&folder.path(name)).tensors;
+    let parts = |name: &str| {
+        let mut tensors = Checkpoint::read(&folder.path(name)).tensors;
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        tensors
+    };
     assert_eq!(parts("direct"), parts("read"));
     let printed = succeed(&run(&["compress", &input_text, "--config", &plan_text, "--dry-run"]));
     assert!(printed.contains("nothing was written (--dry-run)"), "{printed}");
@@ -235,7 +239,7 @@ fn budgets_that_cannot_be_met_name_the_smallest() {
     fail(&compress(&input, &output, &["--budget", "4", "--method", "gptq"]), 3, &["--calib"]);
     // A weight that is not finite is named, as without a budget.
     network().f32("bad.weight", &[64, 64], &[f32::NAN; 4096]).write(&input);
-    fail(&compress(&input, &output, &["--budget", "4"]), 3, &["bad.weight", "finite"]);
+    fail(&compress(&input, &output, &["--budget", "4"]), 3, &["bad.weight", "[0, 0]", "NaN"]);
 }
 
 #[test]

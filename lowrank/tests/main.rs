@@ -11,3 +11,4 @@ mod presets;
 mod relevance;
 mod rounders;
 mod split;
+mod transforms;

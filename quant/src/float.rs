@@ -54,6 +54,16 @@ impl FloatFormat {
         }
     }
 
+    /// The largest finite value of the formats that hold any number; for the others that of f32.
+    pub(crate) fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            Self::F16 => f16::MAX.to_f32(),
+            Self::Bf16 => bf16::MAX.to_f32(),
+            Self::E8m0 | Self::E4m3 | Self::Dyadic => f32::MAX,
+        }
+    }
+
     /// The name used in files, flags and reports.
     pub const fn name(self) -> &'static str {
         match self {

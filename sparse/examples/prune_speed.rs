@@ -23,7 +23,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pattern = Pattern::Nm(NmPattern::TWO_OF_FOUR);
     let start = Instant::now();
     let plain = sparse_gpt(weight, gram.as_ref(), &pattern, &SparseGptOptions::default())?;
-    println!("{side} x {side}, 2:4: SparseGPT {:.1} s, error {:.4e}", start.elapsed().as_secs_f64(), plain.error);
+    println!(
+        "{side} x {side}, 2:4: SparseGPT {:.1} s, error {:.4e}",
+        start.elapsed().as_secs_f64(),
+        plain.error
+    );
     if side <= 2048 {
         let start = Instant::now();
         let better = admm(weight, gram.as_ref(), &pattern, &AdmmOptions::default())?;

@@ -47,7 +47,11 @@ use alloc::{vec, vec::Vec};
 /// [`Error::GroupSize`], [`Error::TooLarge`] for a scheme that does not work on this shape; [`Error::NonFinite`]
 /// naming the first NaN or infinite entry; [`Error::BlockOverflow`].
 pub fn quantize_rows(weight: &[f32], shape: (usize, usize), scheme: &Scheme) -> Result<Rounded, Error> {
-    quantize(RowMajor::new("weight", weight, shape)?, scheme)
+    let rows = RowMajor::new("weight", weight, shape)?;
+    if scheme.code.is_vector() {
+        return crate::vector::encode::quantize(weight, shape, scheme);
+    }
+    quantize(rows, scheme)
 }
 
 pub(super) fn quantize(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Error> {
