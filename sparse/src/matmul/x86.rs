@@ -142,21 +142,21 @@ macro_rules! few_entry {
             assert!(tile.len() == plan.tile() && x.len() >= sums.len() * stride);
             assert!(stride >= plan.bases.last().map_or(0, |base| *base as usize) + super::prepared::SLACK);
             macro_rules! tokens {
-                                ($w:literal) => {
-                                    match sums.len() {
-                                        // SAFETY: the instruction set was detected by the caller (`Prepared::apply_into`), lengths
-                                        // are asserted above.
-                                        1 => unsafe { $kernel::<1, $w>(plan, tile, x, stride, sums) },
-                                        // SAFETY: as above.
-                                        2 => unsafe { $kernel::<2, $w>(plan, tile, x, stride, sums) },
-                                        // SAFETY: as above.
-                                        3 => unsafe { $kernel::<3, $w>(plan, tile, x, stride, sums) },
-                                        // SAFETY: as above; `sums` has at least four entries or none.
-                                        4 => unsafe { $kernel::<4, $w>(plan, tile, x, stride, sums) },
-                                        _ => {}
+                                        ($w:literal) => {
+                                            match sums.len() {
+                                                // SAFETY: the instruction set was detected by the caller (`Prepared::apply_into`), lengths
+                                                // are asserted above.
+                                                1 => unsafe { $kernel::<1, $w>(plan, tile, x, stride, sums) },
+                                                // SAFETY: as above.
+                                                2 => unsafe { $kernel::<2, $w>(plan, tile, x, stride, sums) },
+                                                // SAFETY: as above.
+                                                3 => unsafe { $kernel::<3, $w>(plan, tile, x, stride, sums) },
+                                                // SAFETY: as above; `sums` has at least four entries or none.
+                                                4 => unsafe { $kernel::<4, $w>(plan, tile, x, stride, sums) },
+                                                _ => {}
+                                            }
+                                        };
                                     }
-                                };
-                            }
             match plan.of {
                 ..=4 => tokens!(4),
                 5..=8 => tokens!(8),
