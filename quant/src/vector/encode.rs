@@ -8,9 +8,6 @@ use crate::{Code, Error, Floats, Lattice, Quantized, Rate, Rounded, Scheme, Trel
 use alloc::{vec, vec::Vec};
 use num_traits::Float;
 
-/// Columns or rows that one task codes. Fixed; results do not depend on it.
-const PER_TASK: usize = 8;
-
 /// Codes the row-major `weight` by `scheme`, whose code is a vector code.
 ///
 /// # Errors
@@ -145,6 +142,8 @@ fn parallel<B, R: Send>(
     #[cfg(feature = "std")]
     {
         use rayon::prelude::*;
+        /// Columns or rows that one task codes. Results do not depend on it.
+        const PER_TASK: usize = 8;
         (0..count).into_par_iter().with_min_len(PER_TASK).map_init(fresh, task).collect()
     }
     #[cfg(not(feature = "std"))]

@@ -29,6 +29,7 @@ use crate::{
     Code, Error, FloatFormat, Floats, Grouping, PartLengths, Rate, Scheme, Trellis, trellis::stream,
 };
 use alloc::vec::Vec;
+#[cfg(feature = "solve")]
 pub(crate) use coder::{Coded, ColumnCoder, Encoders, LARGEST_ROW_SCALE, Prepared};
 pub(crate) use decoder::Decoder;
 pub use outlier::Outliers;
