@@ -176,7 +176,7 @@ impl Floats {
             return Err(Error::StoredNonFinite { what: "global_scale", index: 0 });
         }
         let scaled = Self::E4m3(codes, global);
-        match (0..scaled.len()).find(|&i| !scaled.get(i).is_finite()) {
+        match scaled.first_non_finite() {
             Some(index) => Err(Error::StoredNonFinite { what: "scales", index }),
             None => Ok(scaled),
         }
@@ -230,7 +230,7 @@ impl Floats {
             FloatFormat::E8m0 => Self::E8m0(bytes.to_vec()),
             FloatFormat::E4m3 => Self::E4m3(bytes.to_vec(), 1.0),
         };
-        match (0..len).find(|&i| !floats.get(i).is_finite()) {
+        match floats.first_non_finite() {
             Some(index) => Err(Error::StoredNonFinite { what, index }),
             None => Ok(floats),
         }
@@ -326,11 +326,39 @@ impl Floats {
             Self::F32(v) => out.copy_from_slice(&v[range]),
             Self::F16(v) => v[range].convert_to_f32_slice(out),
             Self::Bf16(v) => v[range].convert_to_f32_slice(out),
-            Self::E8m0(_) | Self::E4m3(..) => {
-                for (index, value) in range.zip(out) {
-                    *value = self.get(index);
+            Self::E8m0(v) => {
+                for (value, &code) in out.iter_mut().zip(&v[range]) {
+                    *value = e8m0_value(code);
                 }
             }
+            Self::E4m3(v, global) => {
+                for (value, &code) in out.iter_mut().zip(&v[range]) {
+                    *value = MiniFloat::E4m3.value(code) * global;
+                }
+            }
+        }
+    }
+
+    /// Index of the first value that is NaN or infinite.
+    pub(crate) fn first_non_finite(&self) -> Option<usize> {
+        /// Whole pieces first, which the compiler does with vectors.
+        fn first<T: Copy>(values: &[T], bad: impl Fn(T) -> bool) -> Option<usize> {
+            const PIECE: usize = 256;
+            let mut pieces = values.chunks(PIECE);
+            let piece = pieces.position(|piece| piece.iter().fold(false, |any, &value| any | bad(value)))?;
+            let within = values[piece * PIECE..].iter().position(|&value| bad(value))?;
+            Some(piece * PIECE + within)
+        }
+        match self {
+            Self::F32(v) => first(v, |x| !x.is_finite()),
+            Self::F16(v) => first(v, |x| x.to_bits() & 0x7C00 == 0x7C00),
+            Self::Bf16(v) => first(v, |x| x.to_bits() & 0x7F80 == 0x7F80),
+            Self::E8m0(v) => first(v, |code| code == u8::MAX),
+            Self::E4m3(v, global) if global.abs() <= 1.0 => {
+                // No product can overflow.
+                first(v, |code| code & 0x7F == 0x7F)
+            }
+            Self::E4m3(..) => (0..self.len()).find(|&index| !self.get(index).is_finite()),
         }
     }
 

@@ -57,7 +57,7 @@ impl Quantized {
         if scales.format() != scheme.scale_format {
             return Err(Error::InvalidScheme { reason: "scales are not in the scheme's scale format" });
         }
-        if let Some(index) = (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
+        if let Some(index) = scales.first_non_finite() {
             return Err(Error::StoredNonFinite { what: "scales", index });
         }
         let quantized = Self { shape, scheme, grouping, codes, scales, zeros };
