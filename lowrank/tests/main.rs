@@ -3,6 +3,7 @@
 mod bad_input;
 mod common;
 mod file;
+mod fuzz;
 mod matmul;
 mod presets;
 mod rounders;

@@ -75,7 +75,7 @@ impl Quantized {
             };
         }
         let code = self.scheme.code;
-        if code.is_total() {
+        if code.is_total() || self.codes.is_empty() {
             return Ok(());
         }
         let mut codes = vec![0; self.shape.1];

@@ -115,6 +115,9 @@ fn products(
     mut store: impl FnMut(usize, &[f32]),
 ) {
     let (out, features) = weight.shape();
+    if tokens == 0 {
+        return;
+    }
     let decoder = weight.decoder();
     let task = |first: usize| {
         let count = ROWS_PER_TASK.min(out - first);
