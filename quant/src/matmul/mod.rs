@@ -10,9 +10,10 @@ mod dot;
 #[cfg(feature = "solve")]
 pub mod reference;
 
+use crate::simd::Kernels;
 use crate::{Error, Quantized, rows};
 use alloc::vec;
-pub use dot::dot;
+pub use dot::{dot, dots_into};
 #[cfg(feature = "solve")]
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
 
@@ -118,16 +119,14 @@ fn products(
     if tokens == 0 {
         return;
     }
-    let decoder = weight.decoder();
+    let (decoder, kernels) = (weight.decoder(), Kernels::current());
     let task = |first: usize| {
         let count = ROWS_PER_TASK.min(out - first);
         let mut row = vec![0.0; features];
         let mut values = vec![0.0; count * tokens];
         for (i, values) in values.chunks_exact_mut(tokens.max(1)).enumerate() {
             weight.decode_row(first + i, &decoder, &mut row);
-            for (value, x) in values.iter_mut().zip(x.chunks_exact(features.max(1))) {
-                *value = dot(&row, x);
-            }
+            dot::dots(kernels, &row, x, values);
             finish(first + i, values);
         }
         values
