@@ -91,6 +91,11 @@ impl Calibration {
         }
     }
 
+    /// Whether the file weighs the outputs of `name`, as gradient-weighted statistics do.
+    pub(crate) fn weighs_rows(&self, name: &str) -> bool {
+        self.reader.find(&format!("{name}.row_weight")).is_some()
+    }
+
     /// The moments of a tensor's input; `None` when the file has none.
     pub(crate) fn load(&self, name: &str, shape: (usize, usize)) -> Result<Option<Moments>, Error> {
         let Some((owner, found)) = self.find(name)? else { return Ok(None) };

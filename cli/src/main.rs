@@ -1,8 +1,10 @@
 //! The command `rankbit`: files in, files out.
 
 mod calibration;
+mod candidates;
 mod command;
 mod container;
+mod describe;
 mod error;
 mod memory;
 mod method;

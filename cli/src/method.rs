@@ -1,7 +1,7 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
 use rankbit::lowrank::{Recipe, Space, Step, preset};
-use rankbit::quant::{FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
+use rankbit::quant::{Activation, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
 
@@ -26,12 +26,17 @@ pub(crate) enum Method {
     Hqq,
     /// Error feedback with fixed scales, then coordinate descent on the codes (QuIP). Needs --calib.
     Ldlq,
+    /// 8-bit integers per row, inputs in 8-bit integers with outlier columns in floats (LLM.int8()).
+    LlmInt8,
+    /// 4-bit floats whose scales differ by powers of two, inputs in 8-bit floats; --rank adds compensation
+    /// (ZeroQuant-FP).
+    ZeroquantFp,
 }
 
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -41,6 +46,8 @@ impl Method {
         Self::Cd,
         Self::Hqq,
         Self::Ldlq,
+        Self::LlmInt8,
+        Self::ZeroquantFp,
     ];
 
     /// The name.
@@ -55,6 +62,17 @@ impl Method {
             Self::Cd => "cd",
             Self::Hqq => "hqq",
             Self::Ldlq => "ldlq",
+            Self::LlmInt8 => "llm-int8",
+            Self::ZeroquantFp => "zeroquant-fp",
+        }
+    }
+
+    /// The scheme that is part of the method, unless `--format` may name another.
+    fn scheme(self) -> Option<Scheme> {
+        match self {
+            Self::LlmInt8 => Some(scheme::INT8.with_group(Group::Row).with_scale_format(FloatFormat::F32)),
+            Self::ZeroquantFp => Some(preset::Constraint::RatioOfTwo.fp4()),
+            _ => None,
         }
     }
 
@@ -113,6 +131,27 @@ impl RounderName {
     }
 }
 
+/// `--activations`: what becomes of the quantized term's inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Activations {
+    /// Nothing.
+    Float,
+    /// 8-bit integers, one scale per token.
+    Int8,
+    /// 4-bit integers, one scale per token and group of 64.
+    Int4,
+}
+
+impl Activations {
+    const fn policy(self) -> Activation {
+        match self {
+            Self::Float => Activation::Float,
+            Self::Int8 => Activation::INT8,
+            Self::Int4 => Activation::INT4,
+        }
+    }
+}
+
 /// Default rank.
 pub(crate) const RANK: usize = 16;
 /// Default number of rounds.
@@ -141,6 +180,8 @@ pub(crate) struct Request {
     pub(crate) factors: Option<FloatFormat>,
     /// `--smooth`.
     pub(crate) smooth: Option<f64>,
+    /// `--activations`.
+    pub(crate) activations: Option<Activations>,
     /// `--rounds`.
     pub(crate) rounds: Option<u32>,
     /// Whether `--calib` was given.
@@ -171,41 +212,35 @@ pub(crate) struct Plan {
     /// What replaces the method's own rounder.
     rounder: Option<Rounder>,
     act_order: bool,
+    /// What replaces the method's own policy for inputs.
+    activation: Option<Activation>,
 }
 
 impl Plan {
     /// Decides what the flags leave open; a flag that means nothing to the method is wrong usage.
     pub(crate) fn new(method: Method, request: &Request) -> Result<Self, Error> {
         check(method, request)?;
-        let format = request.format.as_deref().unwrap_or(FORMAT);
-        let named =
-            Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
-        let mut scheme = named;
-        if named.block_len().is_some() {
-            let given = [(request.group.is_some(), "--group"), (request.scale.is_some(), "--scale")];
-            if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
-                let why = "its blocks and their scales are part of it";
-                return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
-            }
-        }
-        if let Some(group) = request.group {
-            scheme = scheme.with_group(group);
-        }
-        if let Some(scale) = request.scale {
-            scheme = scheme.with_scale_format(scale);
-        }
+        let scheme = match method.scheme().filter(|_| request.format.is_none()) {
+            Some(own) => with_flags(own, request),
+            None => scheme_of(request.format.as_deref().unwrap_or(FORMAT), request)?,
+        };
         let smooth = (method.smooths() && request.calibrated).then(|| request.smooth.unwrap_or(SMOOTH));
         let plan = Self {
             method,
             recipe: preset::rtn(scheme),
             scheme: method.quantizes().then_some(scheme),
-            rank: method.has_low_rank().then(|| request.rank.unwrap_or(RANK)),
+            rank: if method == Method::ZeroquantFp {
+                request.rank
+            } else {
+                method.has_low_rank().then(|| request.rank.unwrap_or(RANK))
+            },
             factors: request.factors.unwrap_or(FloatFormat::F16),
             smooth,
             rounds: request.rounds.unwrap_or(ROUNDS),
             seed: request.seed,
             rounder: request.rounder.map(|name| name.rounder(request.act_order, request.seed)),
             act_order: request.act_order,
+            activation: request.activations.map(Activations::policy),
         };
         Ok(Self { recipe: plan.recipe_of(method, scheme), ..plan })
     }
@@ -226,7 +261,15 @@ impl Plan {
             Method::Cd => preset::cd(scheme),
             Method::Hqq => preset::hqq(scheme),
             Method::Ldlq => preset::ldlq(scheme),
+            Method::LlmInt8 => preset::llm_int8(),
+            Method::ZeroquantFp => {
+                let compensation = self.rank.map(|rank| (rank, factors));
+                preset::zeroquant_fp(preset::ZeroQuantFp { scheme, compensation })
+            }
         };
+        if let Some(policy) = self.activation {
+            recipe.activation = policy.into();
+        }
         if let Some(chosen) = self.rounder {
             for step in &mut recipe.round {
                 if let Step::Quantize { rounder, .. } = step {
@@ -241,7 +284,15 @@ impl Plan {
     /// The scheme of a matrix `[out, in]`, and what to say when it is not the one that was asked for: blocks that
     /// do not divide `in` give way to `q8_0`, and where that does not fit either, to `int8`.
     pub(crate) fn scheme_for(&self, shape: (usize, usize)) -> Option<(Scheme, Option<String>)> {
-        let asked = self.scheme?;
+        self.fallback_of(self.scheme?, shape)
+    }
+
+    /// [`Plan::scheme_for`], of another scheme.
+    pub(crate) fn fallback_of(
+        &self,
+        asked: Scheme,
+        shape: (usize, usize),
+    ) -> Option<(Scheme, Option<String>)> {
         let fits = |scheme: &Scheme| scheme.grouping(shape).is_ok();
         let Some(block) = asked.block_len().filter(|_| !fits(&asked)) else { return Some((asked, None)) };
         let other = if fits(&scheme::Q8_0) { scheme::Q8_0 } else { scheme::INT8 };
@@ -272,7 +323,8 @@ impl Plan {
                 bytes += size_of::<f32>() as f64;
             }
         }
-        if method.has_low_rank() {
+        let compensates = method == Method::ZeroquantFp && self.rank.is_some();
+        if method.has_low_rank() || compensates {
             let rank = self.rank.unwrap_or(RANK);
             bytes += (out as f64 + inputs as f64) * rank as f64 * self.factors.bytes() as f64;
         }
@@ -292,10 +344,46 @@ impl Plan {
         rounder.or(measured.then(|| self.method.name()))
     }
 
+    /// Whether every quantizing step takes each value by itself.
+    pub(crate) fn rounds_to_nearest(&self) -> bool {
+        self.recipe.round.iter().all(|step| match step {
+            Step::Quantize { rounder, .. } => *rounder == Rounder::Nearest,
+            _ => true,
+        })
+    }
+
     /// The format's name.
     pub(crate) fn format(&self) -> Option<&'static str> {
         self.scheme.as_ref().and_then(Scheme::name)
     }
+}
+
+/// The scheme of a recipe's quantized term.
+pub(crate) fn scheme_in(recipe: &Recipe) -> Option<Scheme> {
+    recipe.round.iter().find_map(|step| match step {
+        Step::Quantize { scheme, .. } => Some(*scheme),
+        _ => None,
+    })
+}
+
+/// What a format is under `--group` and `--scale`.
+pub(crate) fn scheme_of(format: &str, request: &Request) -> Result<Scheme, Error> {
+    let scheme =
+        Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
+    if scheme.owns_scales() {
+        let given = [(request.group.is_some(), "--group"), (request.scale.is_some(), "--scale")];
+        if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
+            let why = "its groups and their scales are part of it";
+            return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
+        }
+    }
+    Ok(with_flags(scheme, request))
+}
+
+/// A scheme with the groups and scales that were asked for.
+fn with_flags(scheme: Scheme, request: &Request) -> Scheme {
+    let scheme = request.group.map_or(scheme, |group| scheme.with_group(group));
+    request.scale.map_or(scheme, |scale| scheme.with_scale_format(scale))
 }
 
 /// Flags that mean nothing to the method.
@@ -309,13 +397,21 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         (request.group.is_some(), "--group"),
         (request.scale.is_some(), "--scale"),
         (request.rounder.is_some(), "--rounder"),
+        (request.activations.is_some(), "--activations"),
     ];
+    if let Some((_, flag)) = quantizer.iter().take(3).find(|(given, _)| *given && method == Method::LlmInt8) {
+        return refuse(flag, "has 8-bit integers with one f32 scale per row");
+    }
     if let Some((_, flag)) = quantizer.into_iter().find(|(given, _)| *given && !method.quantizes()) {
         return refuse(flag, "quantizes nothing");
     }
     let branch = [(request.rank.is_some(), "--rank"), (request.factors.is_some(), "--factors")];
-    if let Some((_, flag)) = branch.into_iter().find(|(given, _)| *given && !method.has_low_rank()) {
+    let has_branch = method.has_low_rank() || method == Method::ZeroquantFp;
+    if let Some((_, flag)) = branch.into_iter().find(|(given, _)| *given && !has_branch) {
         return refuse(flag, "has no low-rank term");
+    }
+    if method == Method::ZeroquantFp && request.factors.is_some() && request.rank.is_none() {
+        return refuse("--factors", "has a low-rank term with --rank only");
     }
     if request.rounds.is_some() && !method.alternates() {
         return refuse("--rounds", "does not alternate");
@@ -360,14 +456,10 @@ pub(crate) fn parse_float(text: &str) -> Result<FloatFormat, String> {
         .ok_or_else(|| "expected f32, f16 or bf16".to_owned())
 }
 
-/// The names of all formats.
-pub(crate) fn format_names() -> Vec<&'static str> {
-    scheme::NAMED.iter().map(|&(name, _)| name).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rankbit::lowrank::ActivationRule;
 
     #[test]
     fn defaults_are_the_contracts() {
@@ -391,6 +483,20 @@ mod tests {
             (Method::Lowrank, Request { scale: Some(FloatFormat::F32), ..Request::default() }, "--scale"),
             (Method::Lowrank, Request { rounder: Some(RounderName::Mse), ..Request::default() }, "--rounder"),
             (Method::Gptq, Request { rank: Some(4), ..Request::default() }, "--rank"),
+            (Method::LlmInt8, Request { format: Some("int4".to_owned()), ..Request::default() }, "--format"),
+            (Method::LlmInt8, Request { group: Some(Group::Size(64)), ..Request::default() }, "--group"),
+            (Method::LlmInt8, Request { scale: Some(FloatFormat::F16), ..Request::default() }, "--scale"),
+            (Method::LlmInt8, Request { rank: Some(4), ..Request::default() }, "--rank"),
+            (
+                Method::ZeroquantFp,
+                Request { factors: Some(FloatFormat::F32), ..Request::default() },
+                "--factors",
+            ),
+            (
+                Method::Lowrank,
+                Request { activations: Some(Activations::Int8), ..Request::default() },
+                "--activations",
+            ),
             (Method::Cd, Request { act_order: true, ..Request::default() }, "--act-order"),
             (Method::LqLora, Request { smooth: Some(0.5), ..Request::default() }, "--smooth"),
             (Method::Svdquant, Request { smooth: Some(0.5), ..Request::default() }, "--calib"),
@@ -418,6 +524,26 @@ mod tests {
     }
 
     #[test]
+    fn activations_replace_the_methods_own() {
+        let policy = |method, activations| {
+            let request = Request { activations, ..Request::default() };
+            Plan::new(method, &request).expect("a plan").recipe.activation
+        };
+        let given = ActivationRule::Given;
+        assert_eq!(policy(Method::Rtn, None), ActivationRule::FLOAT);
+        assert_eq!(policy(Method::Svdquant, Some(Activations::Int4)), given(Activation::INT4));
+        assert_eq!(policy(Method::LlmInt8, None), given(Activation::LLM_INT8));
+        assert_eq!(policy(Method::LlmInt8, Some(Activations::Int8)), given(Activation::INT8));
+        assert_eq!(policy(Method::LlmInt8, Some(Activations::Float)), ActivationRule::FLOAT);
+        assert_eq!(policy(Method::ZeroquantFp, None), given(Activation::FP8));
+        let rank =
+            |rank| Plan::new(Method::ZeroquantFp, &Request { rank, ..Request::default() }).expect("a plan");
+        assert_eq!((rank(None).rank, rank(Some(8)).rank), (None, Some(8)));
+        assert_eq!(rank(None).recipe.round.len() + 1, rank(Some(8)).recipe.round.len());
+        assert_eq!(rank(None).scheme, Some(preset::Constraint::RatioOfTwo.fp4()));
+    }
+
+    #[test]
     fn blocks_fall_back_and_keep_their_groups() {
         let with = |format: &str, group, scale| Request {
             format: Some(format.to_owned()),
@@ -425,7 +551,7 @@ mod tests {
             scale,
             ..Request::default()
         };
-        for format in ["mxfp4", "nvfp4", "q4_k", "q8_0"] {
+        for format in ["mxfp4", "nvfp4", "q4_k", "q8_0", "int4-dyadic"] {
             for request in [with(format, Some(Group::Row), None), with(format, None, Some(FloatFormat::F32))]
             {
                 assert_eq!(Plan::new(Method::Rtn, &request).expect_err(format).exit_code(), 2);

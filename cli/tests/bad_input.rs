@@ -183,7 +183,7 @@ fn flags_that_mean_nothing_or_are_out_of_range() {
         (&["--method", "lowrank", "--group", "32"], "--group"),
         (&["--method", "svdquant", "--smooth", "0.5"], "--calib"),
         (&["--smooth", "0.5"], "--smooth"),
-        (&["--rest", "q8_0"], "q8_0"),
+        (&["--rest", "q4_0"], "q4_0"),
         (&["--report", "report.txt"], "report.txt"),
         (&["--include", "("], "--include"),
         (&["--include", "nothing-of-this-name"], "nothing-of-this-name"),

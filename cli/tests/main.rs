@@ -1,6 +1,8 @@
 //! The command, run as a user runs it.
 
+mod activations;
 mod bad_input;
+mod budget;
 mod calibration;
 mod compare_inspect;
 mod demo;

@@ -1,6 +1,6 @@
 //! The crate's one error type.
 
-use rankbit_quant::Scheme;
+use rankbit_quant::{Activation, Scheme};
 use thiserror::Error;
 
 /// Why a device, an upload or a product did not work.
@@ -28,6 +28,12 @@ pub enum Error {
     Unsupported {
         /// The format.
         scheme: Scheme,
+    },
+    /// No kernel quantizes the inputs of a product.
+    #[error("no GPU kernel for inputs as {activation}")]
+    UnsupportedActivation {
+        /// The split's policy.
+        activation: Activation,
     },
     /// Two arguments disagree in shape.
     #[error("{what}: expected shape {expected:?}, found {found:?}")]

@@ -72,4 +72,27 @@ pub enum Error {
         /// The decomposition.
         what: &'static str,
     },
+    /// An item of a knapsack has nothing to choose from.
+    #[error("item {item} has no choice")]
+    NoChoice {
+        /// Zero-based item.
+        item: usize,
+    },
+    /// No selection fits a budget.
+    #[error("a budget of {budget} cannot be met: the smallest that can is {smallest}")]
+    BudgetTooSmall {
+        /// The budget given.
+        budget: u64,
+        /// The sum of the smallest costs.
+        smallest: u64,
+    },
+    /// Each of several limits can be met, but not all of them together.
+    #[error("no selection meets all limits together")]
+    LimitsExclude,
+    /// A count or a sum leaves its range, or a search what it may take of memory.
+    #[error("{what}: too large")]
+    TooLarge {
+        /// What is.
+        what: &'static str,
+    },
 }

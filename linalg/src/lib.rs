@@ -8,6 +8,9 @@
 //! | [`Metric`], [`MetricRoot`] | ‖E‖²_M = Σᵢ rowᵢ·eᵢ H eᵢᵀ, and a root of it that survives rank deficiency |
 //! | [`Moments`] | XᵀX and friends of a layer's inputs, one pass over the tokens |
 //! | [`ErrorFeedback`] | the column-by-column sweep of GPTQ, LDLQ and SparseGPT, and its coordinate descent |
+//! | [`Hadamard`] | the orthonormal rotation that flattens rows, in O(n·log n), for widths 2^k·m |
+//! | [`knapsack`] | one choice for each item, least total loss within a budget, exactly |
+//! | [`trace`](mod@trace) | the trace of an operator that can only be applied, with its standard error |
 //! | [`Stream`] | random numbers that depend on a seed and a name only |
 //!
 //! Matrices are `faer`'s ([re-exported](faer)), of any strides: weights as files store them are row-major views
@@ -56,14 +59,18 @@ pub use faer;
 
 mod dense;
 mod error;
+pub mod hadamard;
+pub mod knapsack;
 pub mod metric;
 pub mod moments;
 pub mod random;
 mod scalar;
 pub mod svd;
 pub mod sweep;
+pub mod trace;
 
 pub use error::Error;
+pub use hadamard::Hadamard;
 pub use metric::{ColumnMetric, Metric, MetricRoot};
 pub use moments::{MomentKinds, MomentParts, Moments};
 pub use random::Stream;

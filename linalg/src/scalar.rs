@@ -1,9 +1,49 @@
 //! The two element types, behind one bound.
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
+    /// Scales a row and runs its first butterflies; false when it did nothing.
+    pub(super) type Butterflies<T> = fn(&mut [T], &[T]) -> bool;
+
+    pub trait Sealed: Sized {
+        /// For rows in blocks of `block`: the first Hadamard butterflies in vector registers, and the distance of the
+        /// next.
+        fn butterflies_in_registers(block: usize) -> Option<(usize, Butterflies<Self>)>;
+
+        /// The butterflies at distance `half` and beyond of each `block` entries of `row`.
+        fn butterflies(row: &mut [Self], block: usize, half: usize);
+    }
+
+    impl Sealed for f32 {
+        fn butterflies(row: &mut [Self], block: usize, half: usize) {
+            crate::hadamard::single_butterflies(row, block, half);
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        fn butterflies_in_registers(block: usize) -> Option<(usize, Butterflies<Self>)> {
+            (block >= 8).then_some((8, crate::hadamard::x86::single))
+        }
+
+        #[cfg(not(target_arch = "x86_64"))]
+        fn butterflies_in_registers(_: usize) -> Option<(usize, Butterflies<Self>)> {
+            None
+        }
+    }
+
+    impl Sealed for f64 {
+        fn butterflies(row: &mut [Self], block: usize, half: usize) {
+            crate::hadamard::double_butterflies(row, block, half);
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        fn butterflies_in_registers(block: usize) -> Option<(usize, Butterflies<Self>)> {
+            (block >= 4).then_some((4, crate::hadamard::x86::double))
+        }
+
+        #[cfg(not(target_arch = "x86_64"))]
+        fn butterflies_in_registers(_: usize) -> Option<(usize, Butterflies<Self>)> {
+            None
+        }
+    }
 }
 
 /// A real element type: `f32` or `f64` (sealed).

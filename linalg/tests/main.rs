@@ -1,5 +1,7 @@
 //! Tests of rankbit-linalg, one module per method.
 
+mod hadamard;
+mod knapsack;
 mod metric;
 mod moments;
 mod random;
@@ -8,3 +10,4 @@ mod svd_randomized;
 mod svd_truncated;
 mod svd_weighted;
 mod sweep;
+mod trace;

@@ -1,12 +1,12 @@
 //! Runs a recipe on one matrix: see [`fit`].
 
 use crate::part::{LowRankPart, QuantizedPart, branch_residual, check_range};
-use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
+use crate::{ActivationRule, Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
 use alloc::{vec, vec::Vec};
 use core::fmt;
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{Metric, MetricRoot, Moments, Stream, svd};
-use rankbit_quant::{FloatFormat, Quantized, Rounder, Smooth};
+use rankbit_quant::{Activation, FloatFormat, Quantized, Rounder, Smooth};
 
 /// Damping of a Gram metric, as a fraction of its mean diagonal: keeps directions that calibration never saw
 /// from being free.
@@ -188,6 +188,9 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
     if recipe.transform != TransformRule::Identity && !quantizes {
         return Err(Error::InvalidRecipe { reason: "a transform needs a quantizing step" });
     }
+    if !recipe.activation.is_float() && !quantizes {
+        return Err(Error::InvalidRecipe { reason: "quantized inputs need a quantizing step" });
+    }
     if let TransformRule::Smooth { alpha, beta, .. } = recipe.transform
         && !(alpha.is_finite() && beta.is_finite())
     {
@@ -238,6 +241,7 @@ impl<'a> State<'a> {
         let shape = (weight.nrows(), weight.ncols());
         let mut adjustments = Vec::new();
         let transform = transform(weight, recipe.transform, input, &mut adjustments)?;
+        let activation = activation(recipe.activation, input, transform.as_ref())?;
         let calibration = input.moments.and_then(|moments| moments.metric().ok());
         let space = |space: Space| match space {
             Space::Identity => Ok(Metric::identity()),
@@ -256,7 +260,7 @@ impl<'a> State<'a> {
         Ok(Self {
             name: input.name,
             weight,
-            split: Split::new(shape, transform, None, None)?,
+            split: Split::new(shape, transform, None, None)?.with_activation(activation)?,
             work: vec![0.0; shape.0 * shape.1],
             wants: (recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. })), low_rank),
             root: project.root(DAMPING)?,
@@ -310,7 +314,9 @@ impl<'a> State<'a> {
                 self.adjustments.push(adjustment);
             }
         }
-        self.split = Split::new(split.shape(), split.transform().cloned(), base.take(), low_rank.take())?;
+        let activation = *split.activation();
+        self.split = Split::new(split.shape(), split.transform().cloned(), base.take(), low_rank.take())?
+            .with_activation(activation)?;
         Ok(())
     }
 
@@ -411,6 +417,25 @@ fn hessian(
         }
     }
     Ok(Some(gram))
+}
+
+/// The policy for inputs. `X·T` has the calibration's absmax times `1/λ`.
+fn activation(
+    rule: ActivationRule,
+    input: &Input<'_>,
+    transform: Option<&Smooth>,
+) -> Result<Activation, Error> {
+    let code = match rule {
+        ActivationRule::Given(policy) => return Ok(policy),
+        ActivationRule::Calibrated { code } => code,
+    };
+    let moments = input.moments.ok_or(Error::MissingCalibration { needed: "absmax of the activations" })?;
+    let absmax = moments.absmax()?;
+    let largest = match transform.map(Smooth::inverse) {
+        None => absmax.iter().copied().fold(0.0, f32::max),
+        Some(inverse) => absmax.iter().zip(&inverse).map(|(x, s)| x * s).fold(0.0, f32::max),
+    };
+    Ok(Activation::calibrated(code, largest)?)
 }
 
 /// Step 1.

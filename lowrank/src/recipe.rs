@@ -3,7 +3,7 @@
 //! A published method is a value of [`Recipe`]; the functions in [`preset`](crate::preset) return them.
 
 use alloc::vec::Vec;
-use rankbit_quant::{FloatFormat, Rounder, Scheme};
+use rankbit_quant::{Activation, Code, FloatFormat, Rounder, Scheme};
 
 /// What [`fit`](crate::fit) runs.
 #[derive(Clone, PartialEq, Debug)]
@@ -11,6 +11,9 @@ use rankbit_quant::{FloatFormat, Rounder, Scheme};
 pub struct Recipe {
     /// The change of basis on the quantized term's path, fixed before the first step.
     pub transform: TransformRule,
+    /// What happens to the quantized term's inputs when the split is applied. No step looks at it.
+    #[cfg_attr(feature = "file", serde(default, skip_serializing_if = "ActivationRule::is_float"))]
+    pub activation: ActivationRule,
     /// In which space steps project and iterates are compared.
     pub metric: MetricRule,
     /// The steps of one round, in order.
@@ -36,6 +39,50 @@ pub enum TransformRule {
         /// How λ is stored.
         format: FloatFormat,
     },
+}
+
+/// How the policy for the quantized term's inputs is found.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum ActivationRule {
+    /// As it stands.
+    Given(Activation),
+    /// One scale for all inputs: the calibration's largest magnitude after the transform takes the largest code.
+    Calibrated {
+        /// What inputs become.
+        code: Code,
+    },
+}
+
+impl ActivationRule {
+    /// Inputs stay floats.
+    pub const FLOAT: Self = Self::Given(Activation::Float);
+
+    /// Whether inputs stay floats.
+    pub const fn is_float(&self) -> bool {
+        matches!(self, Self::Given(Activation::Float))
+    }
+}
+
+impl Default for ActivationRule {
+    fn default() -> Self {
+        Self::FLOAT
+    }
+}
+
+impl From<Activation> for ActivationRule {
+    fn from(policy: Activation) -> Self {
+        Self::Given(policy)
+    }
+}
+
+impl Recipe {
+    /// The same recipe with another rule for the quantized term's inputs.
+    #[must_use]
+    pub fn with_activation(mut self, rule: impl Into<ActivationRule>) -> Self {
+        self.activation = rule.into();
+        self
+    }
 }
 
 /// The space in which an error is measured.

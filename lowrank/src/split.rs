@@ -7,20 +7,23 @@ pub mod matmul;
 use crate::{Error, LowRank};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
-use rankbit_quant::{Quantized, Smooth};
+use rankbit_quant::{Activation, Quantized, Smooth};
 
 /// A matrix as few bits and few ranks.
 ///
 /// ```text
 /// Ŵ = Q̃·Tᵀ + L·R        W: [out, in],  T = diag(1/λ) when smoothed, else the identity
-/// Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ
+/// Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ
 /// ```
+/// `act` quantizes the inputs of the quantized term alone ([`Activation`], by default not at all): the low-rank term
+/// sees `X` as it comes, which is what lets it carry what few bits cannot (SVDQuant, arXiv 2411.05007).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Split {
     shape: (usize, usize),
     transform: Option<Smooth>,
     base: Option<Quantized>,
     low_rank: Option<LowRank>,
+    activation: Activation,
 }
 
 impl Split {
@@ -44,7 +47,22 @@ impl Split {
                 return Err(Error::ShapeMismatch { what, expected: shape, found });
             }
         }
-        Ok(Self { shape, transform, base, low_rank })
+        Ok(Self { shape, transform, base, low_rank, activation: Activation::Float })
+    }
+
+    /// The same terms with another policy for the quantized term's inputs.
+    ///
+    /// # Errors
+    /// What [`Activation::check`] refuses.
+    pub fn with_activation(mut self, activation: Activation) -> Result<Self, Error> {
+        activation.check()?;
+        self.activation = activation;
+        Ok(self)
+    }
+
+    /// What happens to the quantized term's inputs.
+    pub const fn activation(&self) -> &Activation {
+        &self.activation
     }
 
     /// Rows and columns, `(out, in)`.
@@ -118,7 +136,7 @@ impl Split {
         matrix
     }
 
-    /// `Y = X·Ŵᵀ` as a new matrix `[tokens, out]`; see [`matmul`].
+    /// `Y = X·Ŵᵀ`, inputs quantized as [`Split::activation`] says, as a new matrix `[tokens, out]`; see [`matmul`].
     ///
     /// # Errors
     /// As [`Split::apply_into`].
@@ -131,7 +149,7 @@ impl Split {
     /// `Y = X·Ŵᵀ` for `x: [tokens, in]` into `y: [tokens, out]`, from packed codes; see [`matmul`].
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] when `x` or `y` does not fit.
+    /// [`Error::ShapeMismatch`] when `x` or `y` does not fit; with quantized inputs also NaN and infinities in them.
     pub fn apply_into(&self, x: MatRef<'_, f32>, y: MatMut<'_, f32>) -> Result<(), Error> {
         matmul::apply_into(self, x, y)
     }

@@ -19,7 +19,7 @@ fn read(header: &Header, parts: &[Part]) -> Result<Split, Error> {
 fn recipes() -> Vec<Recipe> {
     let mut recipes = vec![preset::low_rank(2, FloatFormat::F16)];
     for (_, scheme) in scheme::NAMED {
-        if scheme.block_len().is_none() {
+        if !scheme.owns_scales() {
             recipes.push(preset::rtn(scheme.with_group(Group::Tensor)));
             recipes.push(preset::lorc(scheme.with_scale_format(FloatFormat::Bf16), 2, FloatFormat::F32));
         } else {

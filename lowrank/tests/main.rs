@@ -1,10 +1,14 @@
 //! Tests of the split: recipes and their theorems, products, the file form.
 
+mod activations;
 mod bad_input;
 mod common;
 mod file;
 mod fuzz;
+mod hawq;
 mod matmul;
+mod plan;
 mod presets;
+mod relevance;
 mod rounders;
 mod split;

@@ -4,7 +4,8 @@ use crate::common::{gaussian, moments, norm_squared, plain, singular_values, tai
 use proptest::prelude::*;
 use rankbit_linalg::faer::Mat;
 use rankbit_lowrank::{
-    Fit, Input, MetricRule, Recipe, Rounds, Space, Step, Stop, TransformRule, fit, fit_observed, preset,
+    ActivationRule, Fit, Input, MetricRule, Recipe, Rounds, Space, Step, Stop, TransformRule, fit,
+    fit_observed, preset,
 };
 use rankbit_quant::{FloatFormat, Group, Rounder, quantize, scheme};
 
@@ -27,6 +28,7 @@ fn recipes_are_plain_values() {
     let plain = MetricRule { project: Space::Identity, accept: Space::Identity };
     let by_hand = |round: Vec<Step>, rounds| Recipe {
         transform: TransformRule::Identity,
+        activation: ActivationRule::FLOAT,
         metric: plain,
         round,
         rounds,

@@ -96,6 +96,81 @@ pub enum Error {
         /// The value given.
         found: f64,
     },
+    /// A scale that no dyadic number stands for.
+    #[error(
+        "{what}[{index}] = {found:e} is no dyadic number: it must be positive, at least 2⁻⁹⁶ and below 2⁶²"
+    )]
+    DyadicScale {
+        /// Which scales.
+        what: &'static str,
+        /// Its index.
+        index: usize,
+        /// The scale.
+        found: f64,
+    },
+    /// A multiplier and shift that are no dyadic number of the supported range.
+    #[error(
+        "{multiplier} / 2^{shift} is no dyadic number: b is 1 to 2³¹, b / 2^c at least 2⁻⁹⁶ and below 2⁶²"
+    )]
+    DyadicRange {
+        /// The numerator.
+        multiplier: u32,
+        /// The power of two below it.
+        shift: i32,
+    },
+    /// An integer layer whose parts do not fit together.
+    #[error("integer layer is not valid: {reason}")]
+    InvalidLayer {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An integer layer whose sums could leave i64.
+    #[error("the sums of output {row} could exceed 64 bits")]
+    AccumulatorOverflow {
+        /// The first such output.
+        row: usize,
+    },
+    /// Not as many entries as there must be.
+    #[error("{what}: expected {expected} entries, found {found}")]
+    ElementCount {
+        /// Of what.
+        what: &'static str,
+        /// How many there must be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A number that its format does not hold.
+    #[error("values[{index}] = {found} is outside its format")]
+    CodeOutOfRange {
+        /// Its index.
+        index: usize,
+        /// The number.
+        found: i64,
+    },
+    /// A policy for activations whose fields make no sense.
+    #[error("activation policy is not valid: {reason}")]
+    InvalidActivation {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// NaN or an infinity among activations to be quantized.
+    #[error("activation[{token}, {feature}] is not finite")]
+    ActivationNonFinite {
+        /// Token of the first such entry.
+        token: usize,
+        /// Its feature.
+        feature: usize,
+    },
+    /// An order that does not name every input once.
+    #[error("entry {index} of the permutation is out of range or there already")]
+    NotAPermutation {
+        /// The first such entry.
+        index: usize,
+    },
+    /// A transform that mixes or moves features, where each must stay by itself.
+    #[error("only smoothing can be folded into an elementwise layer: this transform mixes or moves features")]
+    NotElementwise,
     /// From the linear algebra: a Gram matrix that is none, or not positive definite.
     #[cfg(feature = "solve")]
     #[error(transparent)]

@@ -47,12 +47,17 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod activation;
 mod block;
+pub mod clustered;
 pub mod code;
 mod codec;
+pub mod dyadic;
 mod error;
 mod float;
 mod group;
+#[cfg(feature = "solve")]
+pub mod halo;
 pub mod matmul;
 pub mod pack;
 mod quantized;
@@ -61,8 +66,9 @@ pub mod rows;
 mod scale;
 pub mod scheme;
 pub mod simd;
-mod transform;
+pub mod transform;
 
+pub use activation::{Activation, Activations};
 pub use block::Block;
 pub use code::{Code, MiniFloat, Table};
 pub use error::Error;
@@ -72,5 +78,7 @@ pub use quantized::{PartLengths, Quantized, part_lengths};
 #[cfg(feature = "solve")]
 pub use rounder::{Context, quantize, quantize_with};
 pub use rounder::{Rounded, Rounder, nearest};
-pub use scheme::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
+pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;
+#[cfg(feature = "solve")]
+pub use transform::{Permutation, Transform};

@@ -8,6 +8,7 @@
 //! power ceil:     s = 2^⌈log₂ (max|w| / max(code))⌉
 //! least squares:  binary   s = mean |w|
 //!                 ternary  s = mean of the k largest |w|, for the k that maximizes (their sum)² / k
+//! ratio:          s = S / 2^k, see the module `ratio`
 //! ```
 //! Ternary: with k entries away from zero the error is `Σ w² - (Σ_k |w|)² / k` when they are the k largest and
 //! s is their mean, so one pass over the sorted magnitudes finds the optimum; there the k-th magnitude is above
@@ -15,6 +16,8 @@
 //!
 //! Powers of two stay within 2⁻¹²⁷ and what keeps the largest code finite. Cost O(out · in), for ternary
 //! O(out · in · log group).
+
+mod ratio;
 
 use crate::{Code, Error, Grouping, PowerRule, ScaleRule, Scheme, rows::Rows};
 use alloc::{vec, vec::Vec};
@@ -43,7 +46,7 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
         let absmax = high.max(-low);
         let (low, high) = (f64::from(low), f64::from(high));
         let scale = match scheme.scale_rule {
-            ScaleRule::Absmax => f64::from(absmax) / steps,
+            ScaleRule::Absmax | ScaleRule::Ratio(_) => f64::from(absmax) / steps,
             ScaleRule::Range => (high - low) / steps,
             ScaleRule::Power(rule) => power(absmax, scheme.code, rule),
             ScaleRule::LeastSquares => means.get(index).copied().unwrap_or(0.0),
@@ -51,7 +54,11 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
         };
         Range { scale: scale.min(largest), low, absmax: f64::from(absmax) }
     };
-    Ok(extremes.into_iter().enumerate().map(range).collect())
+    let mut ranges: Vec<Range> = extremes.into_iter().enumerate().map(range).collect();
+    if let ScaleRule::Ratio(rule) = scheme.scale_rule {
+        ratio::constrain(&mut ranges, grouping, rule);
+    }
+    Ok(ranges)
 }
 
 /// The largest scale: decoding multiplies by up to `steps`, and no scale may carry that past f32, not even after it

@@ -1,11 +1,14 @@
 //! `rankbit compress`: fits every large matrix of a checkpoint and writes the parts.
 
 mod args;
+mod budget;
 mod merge;
+mod outlook;
 mod output;
 mod page;
 mod rest;
 mod run;
+mod selection;
 
 pub(crate) use args::Args;
 pub(crate) use run::run;

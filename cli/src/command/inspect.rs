@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::bytes;
 use crate::container::checkpoint::Checkpoint;
-use crate::container::record::{self, GroupName};
+use crate::container::record::{self, GroupName, Record};
+use crate::describe;
 use crate::error::{Error, printable};
 use crate::output::{print, print_json};
 use crate::report::terminal::{optional, shape, table};
@@ -48,12 +49,16 @@ struct Tensor<'a> {
     format: Option<&'a str>,
     group: Option<&'a GroupName>,
     rank: Option<usize>,
+    /// What the quantized term's inputs become; null when they stay floats.
+    activations: Option<String>,
     relative_error: Option<f64>,
     metric_error: Option<f64>,
     source_sha256: Option<&'a str>,
     seed: Option<u64>,
     warnings: &'a [String],
     parts: Vec<Part<'a>>,
+    /// What the format means, and the bits of each part.
+    meaning: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -101,7 +106,7 @@ fn listing(checkpoint: &Checkpoint) -> Listing<'_> {
                 .collect(),
         };
         let bytes = plain.map_or_else(|| parts.iter().map(|part| part.bytes).sum(), |tensor| tensor.len);
-        if record.is_some() {
+        if record.is_some_and(|record| !record.rest) {
             total.compressed_weights = total.compressed_weights.saturating_add(weights);
             compressed_bytes += bytes;
         }
@@ -117,11 +122,16 @@ fn listing(checkpoint: &Checkpoint) -> Listing<'_> {
             format: record.and_then(|record| record.format.as_deref()),
             group: record.and_then(|record| record.group.as_ref()),
             rank: record.and_then(|record| record.rank),
+            activations: record
+                .map(|record| record.split.activation)
+                .filter(|policy| !policy.is_float())
+                .map(|policy| policy.to_string()),
             relative_error: record.and_then(|record| record.relative_error),
             metric_error: record.and_then(|record| record.metric_error),
             source_sha256: record.map(|record| record.source_sha256.as_str()),
             seed: record.map(|record| record.seed),
             warnings: record.map_or(&[], |record| &record.warnings),
+            meaning: record.map(|record| meaning(record, &parts, weights)),
             parts,
         });
     }
@@ -144,11 +154,26 @@ fn listing(checkpoint: &Checkpoint) -> Listing<'_> {
     }
 }
 
+/// What the numbers of a compressed tensor are, in words.
+fn meaning(record: &Record, parts: &[Part<'_>], weights: u64) -> String {
+    let scheme = record.split.scheme.as_ref();
+    let parts: Vec<(&str, u64)> = parts.iter().map(|part| (part.name, part.bytes)).collect();
+    let bits = describe::bits(scheme, &parts, weights);
+    match scheme {
+        Some(scheme) => format!("{}; {bits}", describe::describe(scheme)),
+        None => bits,
+    }
+}
+
 fn text(listing: &Listing<'_>) -> String {
     let compressed = listing.format_version.is_some();
     let mut headings = vec!["tensor", "shape", "type", "bytes"];
     if compressed {
         headings.extend(["method", "format", "group", "rank", "bits/weight", "error"]);
+    }
+    let inputs = listing.tensors.iter().any(|tensor| tensor.activations.is_some());
+    if inputs {
+        headings.push("inputs");
     }
     let mut rows = table(&headings, 1);
     for tensor in &listing.tensors {
@@ -165,6 +190,9 @@ fn text(listing: &Listing<'_>) -> String {
                 optional(tensor.relative_error, 4),
             ]);
         }
+        if inputs {
+            row.push(tensor.activations.clone().unwrap_or_else(|| "float".to_owned()));
+        }
         rows.add_row(row);
     }
     let mut text = format!("{}\n", rows.trim_fmt());
@@ -172,6 +200,7 @@ fn text(listing: &Listing<'_>) -> String {
         text.push_str(&printable(&format!("{}: {}", tensor.name, tensor.warnings.join("; "))));
         text.push('\n');
     }
+    text.push_str(&meanings(listing));
     for (i, tensor) in listing.tensors.iter().enumerate() {
         // Each recipe once: most files have one.
         let before = listing.tensors.iter().take(i);
@@ -203,5 +232,36 @@ fn text(listing: &Listing<'_>) -> String {
         listing.total.weights,
         bytes(listing.bytes)
     ));
+    text
+}
+
+/// A line for each method, and for each tensor one of what its format means; tensors that share it share the line.
+fn meanings(listing: &Listing<'_>) -> String {
+    let mut methods: Vec<&str> = listing.tensors.iter().filter_map(|tensor| tensor.method).collect();
+    methods.sort_unstable();
+    methods.dedup();
+    let mut text = String::new();
+    for name in methods {
+        if let Some(what) = describe::method(name) {
+            text.push_str(&format!("{}: {what}\n", printable(name)));
+        }
+    }
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for tensor in &listing.tensors {
+        let Some(meaning) = &tensor.meaning else { continue };
+        let line = format!("{}: {meaning}", tensor.format.unwrap_or("no format"));
+        match lines.iter_mut().find(|(known, _)| *known == line) {
+            Some((_, names)) => names.push(tensor.name),
+            None => lines.push((line, vec![tensor.name])),
+        }
+    }
+    for (line, names) in lines {
+        let who = match *names.as_slice() {
+            [one] => one.to_owned(),
+            [first, ..] => format!("{first} and {} more", names.len() - 1),
+            [] => String::new(),
+        };
+        text.push_str(&format!("{}\n", printable(&format!("{line} ({who})"))));
+    }
     text
 }

@@ -67,6 +67,9 @@ pub(crate) struct Record {
     pub(crate) seed: u64,
     /// What was changed from what was asked.
     pub(crate) warnings: Vec<String>,
+    /// Whether it was left alone by the method and only stored in fewer bits (`--rest q8_0`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) rest: bool,
 }
 
 /// A tensor that only changed its element type.

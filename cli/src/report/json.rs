@@ -23,8 +23,45 @@ pub(crate) struct Report {
     pub(crate) tensors: Vec<Tensor>,
     /// Tensors left alone.
     pub(crate) skipped: Vec<Skipped>,
+    /// What `--budget` had to choose from; null without.
+    pub(crate) budget: Option<Budget>,
     /// Sums and means.
     pub(crate) total: Total,
+}
+
+/// How a budget was spent. Errors are roots of the minimized sum, relative to that of the weights or outputs.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Budget {
+    /// Bits per weight asked for.
+    pub(crate) asked: f64,
+    /// What was minimized.
+    pub(crate) minimized: &'static str,
+    /// What was found.
+    #[serde(flatten)]
+    pub(crate) found: Point,
+    /// The lower convex hull of all plans, by rising bits.
+    pub(crate) front: Vec<Point>,
+    /// Every candidate format on all tensors, where all can take it.
+    pub(crate) uniform: Vec<Uniform>,
+}
+
+/// A plan's bits and error.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Point {
+    /// Stored bits over weights.
+    pub(crate) bits_per_weight: f64,
+    /// √(Σ loss / Σ norm).
+    pub(crate) error: f64,
+}
+
+/// One format for all tensors.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Uniform {
+    /// The format's name.
+    pub(crate) format: &'static str,
+    /// What it comes to.
+    #[serde(flatten)]
+    pub(crate) point: Point,
 }
 
 /// One compressed tensor. Errors are those of the f32 reconstruction.
@@ -44,6 +81,8 @@ pub(crate) struct Tensor {
     pub(crate) group: Option<GroupName>,
     /// Rank of the low-rank term.
     pub(crate) rank: Option<usize>,
+    /// What the quantized term's inputs become; null when they stay floats.
+    pub(crate) activations: Option<String>,
     /// Sparsity pattern; no method has one yet.
     pub(crate) sparsity: Option<String>,
     /// Every stored bit, padding included, over the weights.

@@ -59,9 +59,13 @@ impl Gpu {
     /// (`operator/split_matmul/pack.rs`).
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a number format without a kernel, [`Error::LimitExceeded`] when a part is
+    /// [`Error::Unsupported`] for a number format without a kernel, [`Error::UnsupportedActivation`] for a split that
+    /// quantizes its inputs, [`Error::LimitExceeded`] when a part is
     /// larger than the device can bind, and whatever the device reports.
     pub fn upload(&self, split: &Split) -> Result<GpuLinear, Error> {
+        if !split.activation().is_float() {
+            return Err(Error::UnsupportedActivation { activation: *split.activation() });
+        }
         let (out, features) = split.shape();
         let packed = split.base().map(Packed::new).transpose()?.unwrap_or_else(|| Packed {
             format: Format::Int4,

@@ -1,5 +1,5 @@
 use super::CALIBRATED;
-use crate::{Recipe, Rounds, Step, TransformRule};
+use crate::{ActivationRule, Recipe, Rounds, Step, TransformRule};
 use alloc::vec;
 use rankbit_quant::{Rounder, Scheme};
 
@@ -16,6 +16,7 @@ use rankbit_quant::{Rounder, Scheme};
 pub fn gptq(scheme: Scheme, act_order: bool) -> Recipe {
     Recipe {
         transform: TransformRule::Identity,
+        activation: ActivationRule::FLOAT,
         metric: CALIBRATED,
         round: vec![Step::Quantize { scheme, rounder: Rounder::gptq(act_order) }],
         rounds: Rounds::ONCE,

@@ -1,5 +1,5 @@
 use super::PLAIN;
-use crate::{Recipe, Rounds, Step, TransformRule};
+use crate::{ActivationRule, Recipe, Rounds, Step, TransformRule};
 use alloc::vec;
 use rankbit_quant::{Rounder, Scheme};
 
@@ -13,6 +13,7 @@ use rankbit_quant::{Rounder, Scheme};
 pub fn hqq(scheme: Scheme) -> Recipe {
     Recipe {
         transform: TransformRule::Identity,
+        activation: ActivationRule::FLOAT,
         metric: PLAIN,
         round: vec![Step::Quantize { scheme, rounder: Rounder::HQQ }],
         rounds: Rounds::ONCE,

@@ -1,5 +1,5 @@
 use super::{PLAIN, nearest};
-use crate::{Recipe, Rounds, Step, TransformRule};
+use crate::{ActivationRule, Recipe, Rounds, Step, TransformRule};
 use alloc::vec;
 use rankbit_quant::{FloatFormat, Scheme};
 
@@ -15,6 +15,7 @@ use rankbit_quant::{FloatFormat, Scheme};
 pub fn lorc(scheme: Scheme, rank: usize, factors: FloatFormat) -> Recipe {
     Recipe {
         transform: TransformRule::Identity,
+        activation: ActivationRule::FLOAT,
         metric: PLAIN,
         round: vec![nearest(scheme), Step::LowRank { rank, factors }],
         rounds: Rounds::ONCE,

@@ -1,5 +1,5 @@
 use super::PLAIN;
-use crate::{Recipe, Rounds, Step, TransformRule};
+use crate::{ActivationRule, Recipe, Rounds, Step, TransformRule};
 use alloc::vec;
 use rankbit_quant::FloatFormat;
 
@@ -10,6 +10,7 @@ use rankbit_quant::FloatFormat;
 pub fn low_rank(rank: usize, factors: FloatFormat) -> Recipe {
     Recipe {
         transform: TransformRule::Identity,
+        activation: ActivationRule::FLOAT,
         metric: PLAIN,
         round: vec![Step::LowRank { rank, factors }],
         rounds: Rounds::ONCE,

@@ -3,6 +3,8 @@
 //! | function | paper | steps of a round | rounds |
 //! |---|---|---|---|
 //! | [`rtn`] | round to nearest | Q | 1 |
+//! | [`llm_int8`] | LLM.int8(), arXiv 2208.07339 | Q, inputs in 8 bits | 1 |
+//! | [`zeroquant_fp`] | ZeroQuant-FP, arXiv 2307.09782 | Q, perhaps L·R, inputs in FP8 | 1 |
 //! | [`hqq`] | HQQ, 2023 | Q | 1 |
 //! | [`gptq`] | GPTQ, arXiv 2210.17323 | Q | 1 |
 //! | [`ldlq`] | QuIP, arXiv 2307.13304 | Q | 1 |
@@ -16,21 +18,25 @@ mod cd;
 mod gptq;
 mod hqq;
 mod ldlq;
+mod llm_int8;
 mod lorc;
 mod low_rank;
 mod lq_lora;
 mod rtn;
 mod svdquant;
+mod zeroquant_fp;
 
 pub use cd::cd;
 pub use gptq::gptq;
 pub use hqq::hqq;
 pub use ldlq::ldlq;
+pub use llm_int8::llm_int8;
 pub use lorc::lorc;
 pub use low_rank::low_rank;
-pub use lq_lora::lq_lora;
+pub use lq_lora::{lq_lora, lq_lora_candidates};
 pub use rtn::rtn;
 pub use svdquant::{SvdQuant, svdquant};
+pub use zeroquant_fp::{Constraint, ZeroQuantFp, zeroquant_fp};
 
 use crate::{MetricRule, Space, Step};
 use rankbit_quant::{Rounder, Scheme};

@@ -1,5 +1,5 @@
 use super::{PLAIN, nearest};
-use crate::{Recipe, Rounds, TransformRule};
+use crate::{ActivationRule, Recipe, Rounds, TransformRule};
 use alloc::vec;
 use rankbit_quant::Scheme;
 
@@ -10,6 +10,7 @@ use rankbit_quant::Scheme;
 pub fn rtn(scheme: Scheme) -> Recipe {
     Recipe {
         transform: TransformRule::Identity,
+        activation: ActivationRule::FLOAT,
         metric: PLAIN,
         round: vec![nearest(scheme)],
         rounds: Rounds::ONCE,

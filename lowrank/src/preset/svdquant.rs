@@ -1,5 +1,5 @@
 use super::{PLAIN, nearest};
-use crate::{MetricRule, Recipe, Rounds, Space, Step, Stop, TransformRule};
+use crate::{ActivationRule, MetricRule, Recipe, Rounds, Space, Step, Stop, TransformRule};
 use alloc::vec;
 use rankbit_quant::{FloatFormat, Scheme};
 
@@ -43,6 +43,7 @@ pub fn svdquant(parameters: SvdQuant) -> Recipe {
     };
     Recipe {
         transform,
+        activation: ActivationRule::FLOAT,
         metric,
         round: vec![Step::LowRank { rank, factors }, nearest(scheme)],
         rounds: Rounds { max: rounds, stop: Stop::FirstRise },

@@ -11,6 +11,7 @@
 //! | `left` | factor format | `[out, r]` | L |
 //! | `right` | factor format | `[r, in]` | R |
 //!
+//! Dyadic scales are u32 words `b + 2²⁴·c` for `b / 2^c` ([`FloatFormat::Dyadic`]).
 //! Only the parts that a split has are present. All numbers are little-endian.
 
 use crate::{Error, Factor, LowRank, Split};
@@ -21,7 +22,7 @@ use alloc::{
     vec,
     vec::Vec,
 };
-use rankbit_quant::{FloatFormat, Floats, Quantized, Scheme, Smooth, ZeroPoint};
+use rankbit_quant::{Activation, FloatFormat, Floats, Quantized, Scheme, Smooth, ZeroPoint};
 use serde::{Deserialize, Serialize};
 
 /// Element type of a part.
@@ -61,7 +62,7 @@ pub struct PartView<'a> {
 pub const PART_NAMES: [&str; 7] = ["codes", "scales", "global_scale", "zeros", "smooth", "left", "right"];
 
 /// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// `[out, in]`.
@@ -75,6 +76,9 @@ pub struct Header {
     /// How smoothing factors are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smooth: Option<FloatFormat>,
+    /// What happens to the quantized term's inputs; absent when they stay floats.
+    #[serde(default, skip_serializing_if = "Activation::is_float")]
+    pub activation: Activation,
 }
 
 /// Rank and storage of the low-rank term.
@@ -158,6 +162,7 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
             right: lr.right().values().format(),
         }),
         smooth: split.transform().map(|t| t.factors().format()),
+        activation: *split.activation(),
     };
     (header, parts)
 }
@@ -165,7 +170,7 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
 /// The split that `header` describes, its parts handed over by `find` (from a part's name).
 ///
 /// # Errors
-/// [`Error::InvalidHeader`] for an empty shape, no term at all, smoothing without a quantized term, or a part that
+/// [`Error::InvalidHeader`] for an empty shape, no term at all, smoothing or quantized inputs without a quantized term, or a part that
 /// is stored although the header has no use for it (reading on would lose a term); [`Error::MissingPart`];
 /// [`Error::PartMismatch`] for a part of another type or shape; and whatever the storage types refuse
 /// (a size that does not fit, a scale or factor that is not finite).
@@ -179,6 +184,9 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
     }
     if header.scheme.is_none() && header.smooth.is_some() {
         return Err(Error::InvalidHeader { reason: "smoothing without a scheme".to_owned() });
+    }
+    if header.scheme.is_none() && !header.activation.is_float() {
+        return Err(Error::InvalidHeader { reason: "quantized inputs without a scheme".to_owned() });
     }
     for name in PART_NAMES {
         let described = match name {
@@ -241,5 +249,5 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
         None => None,
         Some(format) => Some(Smooth::new(floats("smooth", format, &[cols])?)?),
     };
-    Split::new((rows, cols), transform, base, low_rank)
+    Split::new((rows, cols), transform, base, low_rank)?.with_activation(header.activation)
 }

@@ -47,7 +47,7 @@ pub fn normal_float(bits: u8, offset: f64) -> Result<Vec<f32>, Error> {
 }
 
 /// Φ⁻¹(p) for p in [½, 1): Newton's steps on Φ from 0, where Φ is concave, so that they rise to the root.
-fn normal_quantile(p: f64) -> f64 {
+pub(crate) fn normal_quantile(p: f64) -> f64 {
     let mut x = 0.0;
     for _ in 0..60 {
         let (cumulative, density) = normal(x);
@@ -61,7 +61,7 @@ fn normal_quantile(p: f64) -> f64 {
 }
 
 /// Φ(x) = ½ + φ(x)·Σ x^(2n+1) / (1·3·…·(2n+1)), all terms positive for x ≥ 0, and φ(x).
-fn normal(x: f64) -> (f64, f64) {
+pub(crate) fn normal(x: f64) -> (f64, f64) {
     let density = Float::exp(-x * x / 2.0) / Float::sqrt(core::f64::consts::TAU);
     let (mut term, mut sum, mut odd) = (x, x, 1.0);
     while term > sum * 1e-17 {

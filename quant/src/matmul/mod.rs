@@ -3,10 +3,16 @@
 //! `reference` is the formula, in f64. [`apply_rows_into`] decodes one row of the weight at a time into a buffer
 //! and multiplies it with all tokens while it is in cache: memory O(in) besides the operands, never the matrix.
 //!
+//! With quantized inputs too: [`quantized`].
+//!
 //! **Accuracy** of [`apply_rows_into`]: elementwise `|Δ| ≤ γ·|X|·|Ŵ|ᵀ`, `γ = K·u/(1 - K·u)`, `K = in + 2`, `u = 2⁻²⁴`.
 //! Each output is summed in one fixed order: the same bits for any number of threads.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod dot;
+mod integer;
+pub mod quantized;
 #[cfg(feature = "solve")]
 pub mod reference;
 
@@ -14,6 +20,7 @@ use crate::simd::Kernels;
 use crate::{Error, Quantized, rows};
 use alloc::vec;
 pub use dot::{dot, dots_into};
+use integer::integer_dot;
 #[cfg(feature = "solve")]
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
 

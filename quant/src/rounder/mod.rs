@@ -5,12 +5,15 @@
 //! | [`Rounder::Nearest`] | each code by itself | |
 //! | [`Rounder::Stochastic`] | each code by itself, unbiased | |
 //! | [`Rounder::Mse`] | scales of least squared error, then nearest | a Gram matrix helps |
+//! | [`Rounder::Clip`] | a cut of each group's range (AWQ), then nearest | a Gram matrix helps |
 //! | [`Rounder::Hqq`] | scales and zero points under an ℓp norm that forgives outliers, then nearest | |
 //! | [`Rounder::Gptq`], [`Rounder::Ldlq`] | codes one column after the other, errors fed back | a Gram matrix |
 //! | [`Rounder::CoordinateDescent`] | all of it: searched scales, fed-back codes, then both in turn | a Gram matrix |
 //!
 //! All but the first need linear algebra, and so the feature `solve`; [`nearest::quantize_rows`] does without.
 
+#[cfg(feature = "solve")]
+mod clip;
 #[cfg(feature = "solve")]
 mod descent;
 #[cfg(feature = "solve")]
@@ -47,6 +50,9 @@ pub enum Rounder {
     /// Scale and zero point of each group by a search for the least squared error, weighted by the diagonal of the
     /// Gram matrix when there is one; codes nearest. Never worse than [`Rounder::Nearest`] in that error.
     Mse,
+    /// AWQ's clipping (arXiv 2306.00978): each group's range cut where least of the layer's output is lost, by the
+    /// group's block of the Gram matrix when there is one; codes nearest.
+    Clip,
     /// GPTQ (arXiv 2210.17323): one column after the other, the later ones take up the errors of the earlier.
     Gptq {
         /// Columns by falling diagonal of the Gram matrix, with scales fixed beforehand; else in stored order, with
@@ -102,11 +108,17 @@ impl Rounder {
             Self::Nearest => "nearest",
             Self::Stochastic { .. } => "stochastic",
             Self::Mse => "mse",
+            Self::Clip => "clip",
             Self::Gptq { .. } => "gptq",
             Self::Ldlq { .. } => "ldlq",
             Self::CoordinateDescent { .. } => "cd",
             Self::Hqq { .. } => "hqq",
         }
+    }
+
+    /// Whether it makes use of a Gram matrix when there is one.
+    pub const fn uses_hessian(&self) -> bool {
+        self.needs_hessian() || matches!(self, Self::Mse | Self::Clip)
     }
 
     /// Whether it cannot do without a Gram matrix.
@@ -183,6 +195,7 @@ pub fn quantize_with(
         Rounder::Nearest => nearest::quantize(weight, scheme),
         Rounder::Stochastic { seed } => stochastic::quantize(weight, scheme, seed),
         Rounder::Mse => search::quantize(weight, scheme, context),
+        Rounder::Clip => clip::quantize(weight, scheme, context),
         Rounder::Gptq { act_order, damping } => {
             let options = gptq::Options { act_order, damping, dynamic_groups: true, sweeps: 0 };
             gptq::quantize(weight, scheme, context, options)

@@ -130,7 +130,7 @@ fn encode_blocks(weight: impl Rows, scheme: &Scheme, block: Block, bytes: usize)
 
 /// Step 2: whether `format` keeps `scale` to 2⁻⁸ of itself. f32 and the 8-bit formats keep whatever they can.
 fn in_range(scale: f64, format: FloatFormat) -> bool {
-    if !matches!(format, FloatFormat::F16 | FloatFormat::Bf16) {
+    if !matches!(format, FloatFormat::F16 | FloatFormat::Bf16 | FloatFormat::Dyadic) {
         return true;
     }
     let near_overflow = scale > f64::from(f32::MAX) / 512.0;

@@ -15,6 +15,8 @@ pub enum ScaleRule {
     Range,
     /// A power of two near `absmax / max(code)`, never below 2⁻¹²⁷.
     Power(PowerRule),
+    /// Absmax, then to a power of two times the row's largest scale.
+    Ratio(RatioRule),
     /// The scale of the least squared error: `mean |w|` for the signs of `binary`, the exact optimum over all
     /// thresholds for the three values of `ternary`.
     LeastSquares,
@@ -33,6 +35,17 @@ pub enum PowerRule {
     Even,
     /// The smallest power of two that clips nothing: `2^⌈log₂(absmax / max(code))⌉`.
     Ceil,
+}
+
+/// To which power of two times the row's largest scale S (the matrix's, where a row has one group) an absmax scale s
+/// goes: ZeroQuant-FP's constraint M2 (arXiv 2307.09782), under which decoding needs exponents and one factor a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+pub enum RatioRule {
+    /// `S / 2^⌈log₂(S/s)⌉`, at most s: a group's extreme may be clipped, by up to half. The paper's.
+    Clip,
+    /// `S / 2^⌊log₂(S/s)⌋`, at least s: nothing is clipped, steps are up to twice as wide.
+    Keep,
 }
 
 /// What a stored code is shifted by before scaling.
@@ -96,11 +109,11 @@ impl Scheme {
     }
 
     /// The name of this scheme's numbers; `None` for an unnamed mixture. Group and scale format may be any, except
-    /// where they belong to the format ([`Scheme::block_len`]).
+    /// where they belong to the format ([`Scheme::owns_scales`]).
     pub fn name(&self) -> Option<&'static str> {
         let numbers = |s: &Self| (s.code, s.scale_rule, s.zero, s.layout);
-        let block = |s: &Self| s.block_len().map(|len| (len, s.scale_format));
-        let same = |s: &Self| numbers(s) == numbers(self) && block(s) == block(self);
+        let scales = |s: &Self| s.owns_scales().then_some((s.group, s.scale_format));
+        let same = |s: &Self| numbers(s) == numbers(self) && scales(s) == scales(self);
         NAMED.iter().find(|(_, s)| same(s)).map(|&(name, _)| name)
     }
 
@@ -112,6 +125,12 @@ impl Scheme {
             (Layout::Planar, FloatFormat::E8m0 | FloatFormat::E4m3, Group::Size(len)) => Some(len),
             _ => None,
         }
+    }
+
+    /// Whether groups and scale format are part of the format: in those of [`Scheme::block_len`] and in those with
+    /// dyadic scales.
+    pub const fn owns_scales(&self) -> bool {
+        self.block_len().is_some() || matches!(self.scale_format, FloatFormat::Dyadic)
     }
 
     /// The groups of a matrix `[out, in]`.
@@ -149,7 +168,8 @@ impl Scheme {
     /// [`Error::InvalidScheme`] for integers not of 2 to 8 bits; a scale rule and zero point that do not belong
     /// to the code (unsigned integers take range and an integer zero point, all others no zero point; least
     /// squares exists for signs and for signed 2-bit integers); 8-bit scales with another rule than theirs
-    /// (E8M0 a power of two, E4M3 absmax); or a block layout with other fields than [`Block::scheme`].
+    /// (E8M0 a power of two, E4M3 absmax); dyadic scales of anything but rows of signed integers under absmax; or a
+    /// block layout with other fields than [`Block::scheme`].
     pub fn check(&self) -> Result<(), Error> {
         if let Layout::Block(block) = self.layout {
             let reason = "a block layout has its format's own code, group, scales and minima";
@@ -163,7 +183,7 @@ impl Scheme {
         let unsigned = matches!(self.code, Code::Int { signed: false, .. });
         let rule_fits = match self.scale_rule {
             ScaleRule::Range => unsigned,
-            ScaleRule::Absmax | ScaleRule::Power(_) => !unsigned,
+            ScaleRule::Absmax | ScaleRule::Power(_) | ScaleRule::Ratio(_) => !unsigned,
             ScaleRule::LeastSquares => {
                 matches!(self.code, Code::Table(Table::Sign) | Code::Int { bits: 2, signed: true })
             }
@@ -179,11 +199,17 @@ impl Scheme {
             FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16 => true,
             FloatFormat::E8m0 => matches!(self.scale_rule, ScaleRule::Power(_)),
             FloatFormat::E4m3 => self.scale_rule == ScaleRule::Absmax,
+            FloatFormat::Dyadic => {
+                let signed = matches!(self.code, Code::Int { signed: true, .. });
+                signed && self.scale_rule == ScaleRule::Absmax && matches!(self.group, Group::Row)
+            }
         };
         if format_fits {
             Ok(())
         } else {
-            Err(Error::InvalidScheme { reason: "8-bit scales do not belong to the scale rule" })
+            Err(Error::InvalidScheme {
+                reason: "the scale format does not belong to code, groups and scale rule",
+            })
         }
     }
 }

@@ -109,6 +109,16 @@ pub const BINARY: Scheme =
 /// Networks (arXiv 1605.04711), solved exactly instead of by their threshold `0.7 · mean |w|`.
 pub const TERNARY: Scheme = Scheme { scale_rule: ScaleRule::LeastSquares, ..INT2 };
 
+/// Symmetric integers with one dyadic scale per row, for arithmetic without floats ([`dyadic`](crate::dyadic)).
+const fn dyadic(bits: u8) -> Scheme {
+    Scheme { group: Group::Row, ..scaled(Code::Int { bits, signed: true }, FloatFormat::Dyadic) }
+}
+
+/// Symmetric 8-bit integers, one dyadic scale per row (HAWQ-V3, arXiv 2011.10680).
+pub const INT8_DYADIC: Scheme = dyadic(8);
+/// Symmetric 4-bit integers, one dyadic scale per row (HAWQ-V3, arXiv 2011.10680).
+pub const INT4_DYADIC: Scheme = dyadic(4);
+
 /// GGUF's Q4_0, see [`Block`].
 pub const Q4_0: Scheme = Block::Q4_0.scheme();
 /// GGUF's Q4_1, see [`Block`].
@@ -133,7 +143,7 @@ pub const Q6_K: Scheme = Block::Q6K.scheme();
 pub const IQ4_NL: Scheme = Block::Iq4Nl.scheme();
 
 /// Every named scheme with its default group size and scale format, by the name used in files, flags and code.
-pub const NAMED: [(&str, Scheme); 40] = [
+pub const NAMED: [(&str, Scheme); 42] = [
     ("int8", INT8),
     ("int7", INT7),
     ("int6", INT6),
@@ -174,4 +184,6 @@ pub const NAMED: [(&str, Scheme); 40] = [
     ("iq4_nl", IQ4_NL),
     ("binary", BINARY),
     ("ternary", TERNARY),
+    ("int8-dyadic", INT8_DYADIC),
+    ("int4-dyadic", INT4_DYADIC),
 ];

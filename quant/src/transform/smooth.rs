@@ -61,17 +61,22 @@ impl Smooth {
         let usable = logs.iter().flatten().count();
         let mean = if usable == 0 { 0.0 } else { logs.iter().flatten().sum::<f64>() / usable as f64 };
         let exact: Vec<f64> = logs.iter().map(|log| log.map_or(1.0, |log| Float::exp(log - mean))).collect();
+        Ok(Self::encode(&exact, format))
+    }
+
+    /// Positive factors rounded to `format`; to f32 when the format's range is too small (then the second result is
+    /// `true`). What is past f32's range, or no positive number, takes the nearest end of that range.
+    pub fn encode(exact: &[f64], format: FloatFormat) -> (Self, bool) {
         let keeps = |f: FloatFormat, x: f64| {
             (f64::from(f.round(x)) - x).abs() <= x * (1.0 / 128.0) && f.round(x) > 0.0
         };
         let widened = format != FloatFormat::F32 && !exact.iter().all(|&x| keeps(format, x));
         let format = if widened { FloatFormat::F32 } else { format };
-        let mut factors = Floats::with_capacity(format, features);
-        for x in exact {
-            // Past f32's range only the end of the range is left.
-            factors.push(x.clamp(f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX)));
+        let mut factors = Floats::with_capacity(format, exact.len());
+        for &x in exact {
+            factors.push(x.max(f64::from(f32::MIN_POSITIVE)).min(f64::from(f32::MAX)));
         }
-        Ok((Self { factors }, widened))
+        (Self { factors }, widened)
     }
 
     /// The factors λ.

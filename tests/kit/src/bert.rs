@@ -50,6 +50,20 @@ pub struct Config {
 /// row-major `[tokens, in]`. Called on one thread, in the network's order.
 pub type Observer<'a> = &'a mut dyn FnMut(&str, &[f32]);
 
+/// What takes the place of `X·Wᵀ` in a linear layer: from the name of its weight and the row-major `X: [tokens, in]`
+/// to the row-major `[tokens, out]` without the bias; `None` leaves the layer as it is.
+pub type Product = dyn Fn(&str, &[f32]) -> Option<Vec<f32>> + Send + Sync;
+
+/// A [`Product`] in a network, or none.
+#[derive(Clone, Default)]
+struct Products(Option<Arc<Product>>);
+
+impl std::fmt::Debug for Products {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Products({})", self.0.is_some())
+    }
+}
+
 /// The encoder with its weights.
 #[derive(Clone, Debug)]
 pub struct Bert {
@@ -59,6 +73,7 @@ pub struct Bert {
     kind: Arc<[f32]>,
     norm: Norm,
     layers: Vec<Layer>,
+    products: Products,
 }
 
 #[derive(Clone, Debug)]
@@ -170,7 +185,14 @@ impl Bert {
             norm: norm("embeddings.LayerNorm".to_owned())?,
             layers: (0..config.layers).map(layer).collect::<Result<_, Error>>()?,
             config,
+            products: Products::default(),
         })
+    }
+
+    /// The same network with other products in its linear layers.
+    #[must_use]
+    pub fn with_product(&self, product: Arc<Product>) -> Self {
+        Self { products: Products(Some(product)), ..self.clone() }
     }
 
     /// The weights of the linear layers, in the network's order.
@@ -230,14 +252,26 @@ impl Bert {
             .collect();
         let mut h = self.inputs(group);
         for layer in &self.layers {
-            let [q, k, v] = [&layer.query, &layer.key, &layer.value].map(|linear| linear.apply(&h, observe));
-            let mixed = layer.mix.apply(&self.attention(&q, &k, &v, &spans), observe);
+            let [q, k, v] =
+                [&layer.query, &layer.key, &layer.value].map(|linear| self.linear(linear, &h, observe));
+            let mixed = self.linear(&layer.mix, &self.attention(&q, &k, &v, &spans), observe);
             h = layer.mix_norm.apply(mixed, &h);
-            let mut wide = layer.widen.apply(&h, observe);
+            let mut wide = self.linear(&layer.widen, &h, observe);
             wide.par_chunks_mut(4096).for_each(gelu);
-            h = layer.narrow_norm.apply(layer.narrow.apply(&wide, observe), &h);
+            h = layer.narrow_norm.apply(self.linear(&layer.narrow, &wide, observe), &h);
         }
         spans.iter().map(|span| self.pool(self.rows(&h, span))).collect()
+    }
+
+    fn linear(&self, layer: &Linear, x: &[f32], observe: &mut dyn FnMut(&str, &[f32])) -> Vec<f32> {
+        observe(&layer.name, x);
+        let Some(mut y) = self.products.0.as_ref().and_then(|product| product(&layer.name, x)) else {
+            return linear(x, &layer.weight, &layer.bias, layer.inputs);
+        };
+        for row in y.chunks_exact_mut(layer.bias.len()) {
+            row.iter_mut().zip(layer.bias.iter()).for_each(|(y, bias)| *y += bias);
+        }
+        y
     }
 
     fn inputs(&self, group: &[Vec<u32>]) -> Vec<f32> {
@@ -290,13 +324,6 @@ impl Bert {
         let length = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
         #[expect(clippy::cast_possible_truncation, reason = "rounded once, at the end")]
         sum.iter().map(|x| (x / length) as f32).collect()
-    }
-}
-
-impl Linear {
-    fn apply(&self, x: &[f32], observe: &mut dyn FnMut(&str, &[f32])) -> Vec<f32> {
-        observe(&self.name, x);
-        linear(x, &self.weight, &self.bias, self.inputs)
     }
 }
 

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::Error;
-use crate::bert::{Bert, Config, Observer};
+use crate::bert::{Bert, Config, Observer, Product};
 use crate::tensor::{Tensor, Tensors, read_tensors};
 
 /// Longest sentence, in tokens, with the two that stand around every sentence.
@@ -124,6 +124,12 @@ impl SentenceModel {
     /// Those of [`read_tensors`] and [`Self::with`].
     pub fn with_file(&self, path: &Path) -> Result<Self, Error> {
         self.with(read_tensors(path)?)
+    }
+
+    /// The same encoder with other products in its linear layers.
+    #[must_use]
+    pub fn with_product(&self, product: Arc<Product>) -> Self {
+        Self { network: self.network.with_product(product), ..self.clone() }
     }
 
     /// The float tensors of the checkpoint.

@@ -6,8 +6,8 @@ use clap::builder::PossibleValuesParser;
 use rankbit::quant::{FloatFormat, Group};
 
 use crate::error::Error;
-use crate::method::{self, Method, Plan, Request, RounderName};
-use crate::select;
+use crate::method::{self, Activations, Method, Plan, Request, RounderName};
+use crate::{candidates, describe, select};
 
 /// Arguments of `compress`.
 #[derive(clap::Args, Debug)]
@@ -19,12 +19,20 @@ pub(crate) struct Args {
     /// The compressed checkpoint (safetensors). An existing file is replaced once the new one is whole.
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     pub(crate) output: Option<PathBuf>,
-    /// How matrices are split.
-    #[arg(long, value_enum, default_value = "rtn")]
-    method: Method,
-    /// The number format of the quantized term [default: nf4].
-    #[arg(long, value_parser = PossibleValuesParser::new(method::format_names()))]
-    format: Option<String>,
+    /// How matrices are split [default: rtn].
+    #[arg(long, value_enum, hide_default_value = true)]
+    method: Option<Method>,
+    /// The number format of the quantized term [default: nf4]. With --budget a list, separated by commas, to choose
+    /// from [default: integers of 2 to 8 bits, nf2 to nf4, and GGUF blocks where the rounder fills them].
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(describe::formats()))]
+    format: Vec<String>,
+    /// Bits per weight of all compressed tensors together, scales, factors and padding included: each tensor gets the
+    /// format that together lose least, in weights or, with --calib, in outputs.
+    #[arg(long, value_name = "BITS", value_parser = candidates::parse_budget)]
+    pub(crate) budget: Option<f64>,
+    /// A plan: what each tensor becomes. Written with --budget (also with --dry-run), read without.
+    #[arg(long, value_name = "PLAN.toml")]
+    pub(crate) config: Option<PathBuf>,
     /// Entries of a row that share a scale: a number, 'row' or 'tensor' [default: 64].
     #[arg(long, value_name = "N|row|tensor", value_parser = method::parse_group)]
     group: Option<Group>,
@@ -59,12 +67,15 @@ pub(crate) struct Args {
     /// Smoothing strength, 0 to 1 [default: 0.5 for svdquant with --calib].
     #[arg(long, value_name = "ALPHA", value_parser = method::parse_smooth)]
     smooth: Option<f64>,
+    /// What the inputs of the quantized term become when the file is used [default: the method's own, mostly float].
+    #[arg(long, value_enum)]
+    activations: Option<Activations>,
     /// Alternations at most [default: 10].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// Seed of every random number.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Seed of every random number [default: 0].
+    #[arg(long)]
+    seed: Option<u64>,
     /// Threads [default: all cores]. The output does not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -83,8 +94,8 @@ pub(crate) enum RestRule {
     Keep,
     /// f32, bf16 and f64 become f16 where their range fits.
     F16,
-    /// Not available yet.
-    #[value(name = "q8_0", hide = true)]
+    /// f32, f16 and bf16 matrices whose rows are a multiple of 32 become GGUF's q8_0.
+    #[value(name = "q8_0")]
     Q8_0,
 }
 
@@ -105,25 +116,55 @@ pub(super) fn cores() -> usize {
 impl Args {
     /// The method with everything decided.
     pub(crate) fn plan(&self) -> Result<Plan, Error> {
-        if self.rest == RestRule::Q8_0 {
-            return Err(Error::usage("--rest q8_0 does not exist yet: take keep or f16"));
+        if self.budget.is_none() && self.format.len() > 1 {
+            return Err(Error::usage("--format: a list of formats needs --budget, which chooses among them"));
         }
-        Plan::new(
-            self.method,
-            &Request {
-                format: self.format.clone(),
-                group: self.group,
-                rank: self.rank,
-                rounder: self.rounder,
-                act_order: self.act_order,
-                scale: self.scale,
-                factors: self.factors,
-                smooth: self.smooth,
-                rounds: self.rounds,
-                calibrated: self.calib.is_some(),
-                seed: self.seed,
-            },
-        )
+        Plan::new(self.method.unwrap_or(Method::Rtn), &self.request())
+    }
+
+    /// The method of a plan that is read, with nothing else given.
+    pub(crate) fn planned(&self, method: Method, seed: u64) -> Result<Plan, Error> {
+        let given = [
+            (self.method.is_some(), "--method"),
+            (!self.format.is_empty(), "--format"),
+            (self.group.is_some(), "--group"),
+            (self.rank.is_some(), "--rank"),
+            (self.rounder.is_some(), "--rounder"),
+            (self.act_order, "--act-order"),
+            (self.scale.is_some(), "--scale"),
+            (self.factors.is_some(), "--factors"),
+            (self.smooth.is_some(), "--smooth"),
+            (self.activations.is_some(), "--activations"),
+            (self.rounds.is_some(), "--rounds"),
+            (self.seed.is_some(), "--seed"),
+        ];
+        if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
+            return Err(Error::usage(format!("{flag} means nothing to --config: the plan decides it")));
+        }
+        Plan::new(method, &Request { calibrated: self.calib.is_some(), seed, ..Request::default() })
+    }
+
+    /// What was asked for of the method.
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            format: candidates::first(&self.format),
+            group: self.group,
+            rank: self.rank,
+            rounder: self.rounder,
+            act_order: self.act_order,
+            scale: self.scale,
+            factors: self.factors,
+            smooth: self.smooth,
+            activations: self.activations,
+            rounds: self.rounds,
+            calibrated: self.calib.is_some(),
+            seed: self.seed.unwrap_or(0),
+        }
+    }
+
+    /// The formats named.
+    pub(crate) fn formats(&self) -> &[String] {
+        &self.format
     }
 
     /// Number of threads.

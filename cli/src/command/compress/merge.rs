@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use super::args::RestRule;
 use super::output::Output;
 use super::rest::{self, Verdict};
-use super::run::{Fitted, Job};
+use super::run::{Done, Fitted, Job};
 use crate::container::record::{self, Records, Rest};
 use crate::container::writer::Spill;
 use crate::error::Error;
 use crate::report::json;
+
+/// What is said of a tensor that is left alone and stored as q8_0.
+pub(super) const AS_Q8_0: &str = "; stored as q8_0";
 
 /// What the fits leave behind, in the input's order.
 pub(super) struct Collected {
@@ -29,7 +32,7 @@ pub(super) struct Merge<'a> {
     collected: Collected,
     errors: json::ErrorSum,
     metric_errors: json::ErrorSum,
-    stored_bits: f64,
+    stored_bits: u64,
     weights: f64,
 }
 
@@ -49,6 +52,7 @@ impl<'a> Merge<'a> {
             seed: job.plan.seed,
             tensors: Vec::new(),
             skipped: Vec::new(),
+            budget: job.allocation.as_ref().and_then(|allocation| allocation.budget.clone()),
             total: json::Total::default(),
         };
         Self {
@@ -59,16 +63,40 @@ impl<'a> Merge<'a> {
             collected: Collected { output: Output::new(spill), records, report, warnings: Vec::new() },
             errors: json::ErrorSum::default(),
             metric_errors: json::ErrorSum::default(),
-            stored_bits: 0.0,
+            stored_bits: 0,
             weights: 0.0,
         }
     }
 
-    /// The fit of tensor `index`.
-    pub(super) fn fitted(&mut self, index: usize, fitted: Fitted) -> Result<(), Error> {
+    /// What became of tensor `index`.
+    pub(super) fn done(&mut self, index: usize, done: Done) -> Result<(), Error> {
         self.advance(index)?;
         self.next = index + 1;
-        let Fitted { report, record, parts, norm_squared, metric_norm_squared } = fitted;
+        match done {
+            Done::Fitted(fitted, None) => self.fitted(*fitted),
+            Done::Fitted(fitted, Some(reason)) => {
+                let Fitted { report, record, parts, .. } = *fitted;
+                self.collected.output.compressed(&report.name, parts)?;
+                self.collected.records.tensors.insert(report.name.clone(), record);
+                let reason = format!("{reason}{AS_Q8_0}");
+                self.collected.report.skipped.push(json::Skipped { name: report.name, reason });
+                Ok(())
+            }
+            Done::Kept(reason, why) => {
+                let tensor = self.job.tensor(index)?;
+                let Collected { output, report, warnings, .. } = &mut self.collected;
+                output.keep(index, tensor);
+                warnings.push(format!("{why}; kept as it is"));
+                let reason = format!("{reason}; kept as it is: q8_0 cannot hold it");
+                report.skipped.push(json::Skipped { name: tensor.name.clone(), reason });
+                Ok(())
+            }
+        }
+    }
+
+    /// A tensor that was compressed.
+    fn fitted(&mut self, fitted: Fitted) -> Result<(), Error> {
+        let Fitted { report, record, parts, norm_squared, metric_norm_squared, stored_bits } = fitted;
         for warning in &report.warnings {
             self.collected.warnings.push(format!("tensor '{}': {warning}", report.name));
         }
@@ -78,7 +106,7 @@ impl<'a> Merge<'a> {
         }
         let weights = report.shape.iter().map(|&side| side as f64).product::<f64>();
         self.weights += weights;
-        self.stored_bits += report.bits_per_weight * weights;
+        self.stored_bits = self.stored_bits.saturating_add(stored_bits);
         self.collected.output.compressed(&report.name, parts)?;
         self.collected.records.tensors.insert(report.name.clone(), record);
         self.collected.report.tensors.push(report);
@@ -123,7 +151,7 @@ impl<'a> Merge<'a> {
     pub(super) fn finish(mut self) -> Result<Collected, Error> {
         self.advance(self.job.reader.header().tensors.len())?;
         let total = &mut self.collected.report.total;
-        total.bits_per_weight = (self.weights > 0.0).then(|| self.stored_bits / self.weights);
+        total.bits_per_weight = (self.weights > 0.0).then(|| self.stored_bits as f64 / self.weights);
         total.relative_error = self.errors.relative();
         total.mean_relative_error = self.errors.mean();
         total.metric_error = self.metric_errors.relative();

@@ -5,6 +5,7 @@ mod closely;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rankbit::lowrank::ActivationRule;
 use rankbit::quant::Scheme;
 
 use super::run::Job;
@@ -12,7 +13,8 @@ use crate::command::bytes;
 use crate::container::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::report::html::{Bar, Block, Fact, Figure, Page, Table};
-use crate::report::json::{Report, Tensor};
+use crate::report::json::{Budget, Point, Report, Tensor};
+use crate::report::limit;
 use crate::report::svg::{Chart, Series};
 use crate::report::terminal::{optional, shape};
 
@@ -23,8 +25,12 @@ pub(super) fn render(job: &Job, report: &Report, target: &Path) -> Result<String
         lead: format!("rankbit compress with {}", description(job)),
         blocks: vec![facts(job, report), Block::Bars(sizes(job, report))],
     };
+    if let Some(budget) = &report.budget {
+        page.blocks.extend(front(budget)?);
+    }
     if !report.tensors.is_empty() {
         page.blocks.extend(errors(report)?);
+        page.blocks.extend(against_limit(report)?);
         let stored = Checkpoint::open(target)?;
         let samples = closely::samples(report);
         page.blocks.extend(closely::spectra(job, report, &samples, &stored)?);
@@ -40,7 +46,11 @@ pub(super) fn render(job: &Job, report: &Report, target: &Path) -> Result<String
 fn description(job: &Job) -> String {
     let plan = &job.plan;
     let mut text = format!("method {}", plan.method.name());
-    if let (Some(format), Some(scheme)) = (plan.format(), plan.scheme) {
+    if let Some(allocation) = &job.allocation {
+        let budget =
+            allocation.budget.as_ref().map_or_else(|| "a plan".to_owned(), |b| format!("{} bits", b.asked));
+        text.push_str(&format!(", a format for each tensor under {budget}"));
+    } else if let (Some(format), Some(scheme)) = (plan.format(), plan.scheme) {
         let group = json_group(&scheme);
         text.push_str(&format!(", format {format}, group {group}, {} scales", scheme.scale_format.name()));
     }
@@ -49,6 +59,11 @@ fn description(job: &Job) -> String {
     }
     if let Some(alpha) = plan.smooth {
         text.push_str(&format!(", smoothing {alpha}"));
+    }
+    if let ActivationRule::Given(policy) = plan.recipe.activation
+        && !policy.is_float()
+    {
+        text.push_str(&format!(", inputs {policy}"));
     }
     format!("{text}, seed {}.", plan.seed)
 }
@@ -132,17 +147,73 @@ fn weights(tensor: &Tensor) -> f64 {
     tensor.shape.iter().map(|&side| side as f64).product()
 }
 
+/// Error against bits: plans of every budget, and one format for all tensors.
+fn front(budget: &Budget) -> Result<Vec<Block>, Error> {
+    let xy = |point: &Point| (point.bits_per_weight, point.error);
+    let series = |color, points, line| Series { color, points, line, marks: !line, ..Series::default() };
+    let chart = Chart {
+        x_label: "bits per weight".to_owned(),
+        y_label: "error".to_owned(),
+        log: true,
+        series: vec![
+            series(1, budget.front.iter().map(xy).collect(), true),
+            series(3, budget.uniform.iter().map(|uniform| xy(&uniform.point)).collect(), false),
+            series(2, vec![xy(&budget.found)], false),
+        ],
+        size: (1040, 320),
+        ..Chart::default()
+    };
+    let legend = [(1, "plans of every budget"), (2, "this plan"), (3, "one format for all tensors")];
+    let rows = budget
+        .uniform
+        .iter()
+        .map(|uniform| (uniform.format, uniform.point))
+        .chain([("this plan", budget.found)]);
+    let row = |(what, point): (&str, Point)| {
+        vec![what.to_owned(), format!("{:.3}", point.bits_per_weight), format!("{:.4}", point.error)]
+    };
+    Ok(vec![
+        Block::Heading {
+            title: "Error against bits".to_owned(),
+            text: format!(
+                "Minimized: {}. The line is the lower convex hull of all plans; the error is the root of the sum, \
+                 relative to that of the weights or outputs themselves.",
+                budget.minimized
+            ),
+        },
+        Block::Legend(legend.map(|(color, text)| (color, text.to_owned())).to_vec()),
+        Block::Charts(vec![Figure { svg: chart.render()?, title: String::new(), note: String::new() }]),
+        Block::Table(Table {
+            headings: ["format", "bits/weight", "error"].map(str::to_owned).to_vec(),
+            left: 1,
+            rows: rows.map(row).collect(),
+            ..Table::default()
+        }),
+    ])
+}
+
 /// Error of each tensor, in file order.
 fn errors(report: &Report) -> Result<Vec<Block>, Error> {
     let points = |error: &dyn Fn(&Tensor) -> Option<f64>| -> Vec<(f64, f64)> {
         let each = (1..).zip(&report.tensors);
         each.filter_map(|(i, tensor)| Some((f64::from(i), error(tensor)?))).collect()
     };
-    let mut series =
-        vec![Series { color: 1, points: points(&|t| Some(t.relative_error)), line: false, marks: true }];
+    let mut series = vec![Series {
+        color: 1,
+        points: points(&|t| Some(t.relative_error)),
+        line: false,
+        marks: true,
+        ..Series::default()
+    }];
     let mut legend = vec![(1, "relative error".to_owned())];
     if report.total.metric_error.is_some() {
-        series.push(Series { color: 3, points: points(&|t| t.metric_error), line: false, marks: true });
+        series.push(Series {
+            color: 3,
+            points: points(&|t| t.metric_error),
+            line: false,
+            marks: true,
+            ..Series::default()
+        });
         legend.push((3, "error on the calibration".to_owned()));
     }
     let chart = Chart {
@@ -169,21 +240,51 @@ fn errors(report: &Report) -> Result<Vec<Block>, Error> {
     Ok(blocks)
 }
 
+/// Error of each tensor against its bits, with the Gaussian limit.
+fn against_limit(report: &Report) -> Result<Vec<Block>, Error> {
+    let points: Vec<(f64, f64)> =
+        report.tensors.iter().map(|tensor| (tensor.bits_per_weight, tensor.relative_error)).collect();
+    let limit = limit::series(points.iter().copied());
+    let tensors = Series { color: 1, points, marks: true, ..Series::default() };
+    let chart = Chart {
+        x_label: "bits per weight".to_owned(),
+        y_label: "relative error".to_owned(),
+        log: true,
+        series: vec![tensors, limit],
+        size: (760, 320),
+        ..Chart::default()
+    };
+    Ok(vec![
+        Block::Heading {
+            title: "Each tensor against the Gaussian limit".to_owned(),
+            text: "No method stores independent Gaussian weights with less error than 2⁻ᵇ at b bits. Points below the \
+                   line have structure that was used: few ranks, or rows of very different size."
+                .to_owned(),
+        },
+        Block::Legend(vec![(1, "a tensor".to_owned()), (limit::COLOR, limit::LEGEND.to_owned())]),
+        Block::Charts(vec![Figure { svg: chart.render()?, title: String::new(), note: String::new() }]),
+    ])
+}
+
 fn table(report: &Report) -> Table {
     let metric = report.total.metric_error.is_some();
-    let mut headings = vec!["tensor", "shape", "bits/weight"];
+    let mut headings = vec!["tensor", "shape", "format", "bits/weight"];
     headings.extend(metric.then_some("error on calibration"));
-    headings.push("relative error");
-    let row =
-        |name: String, shape: String, bits: Option<f64>, under_metric: Option<f64>, error: Option<f64>| {
-            let mut row = vec![name, shape, optional(bits, 3)];
-            row.extend(metric.then(|| optional(under_metric, 4)));
-            row.push(optional(error, 4));
-            row
-        };
+    headings.extend(["relative error", limit::HEADING]);
+    let row = |[name, shape, format]: [String; 3],
+               bits: Option<f64>,
+               under_metric: Option<f64>,
+               error: Option<f64>| {
+        let mut row = vec![name, shape, format, optional(bits, 3)];
+        row.extend(metric.then(|| optional(under_metric, 4)));
+        row.push(optional(error, 4));
+        row.push(bits.zip(error).map_or_else(String::new, |(bits, error)| limit::ratio(bits, error)));
+        row
+    };
     let rows = report.tensors.iter().map(|tensor| {
-        let Tensor { name, shape: sides, bits_per_weight, metric_error, relative_error, .. } = tensor;
-        row(name.clone(), shape(sides), Some(*bits_per_weight), *metric_error, Some(*relative_error))
+        let Tensor { name, shape: sides, format, bits_per_weight, metric_error, relative_error, .. } = tensor;
+        let texts = [name.clone(), shape(sides), format.unwrap_or("–").to_owned()];
+        row(texts, Some(*bits_per_weight), *metric_error, Some(*relative_error))
     });
     let total = &report.total;
     Table {
@@ -192,8 +293,7 @@ fn table(report: &Report) -> Table {
         rows: rows.collect(),
         bars: report.tensors.iter().map(|tensor| tensor.relative_error).collect(),
         total: row(
-            "all".to_owned(),
-            report.tensors.len().to_string(),
+            ["all".to_owned(), report.tensors.len().to_string(), String::new()],
             total.bits_per_weight,
             total.metric_error,
             total.relative_error,

@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use rankbit::linalg::faer::MatRef;
 use rankbit::lowrank::split::file::{self, Part};
-use rankbit::lowrank::{Input, fit};
+use rankbit::lowrank::{Input, Recipe, Step, fit, preset};
 use rankbit::quant::{Group, Scheme, part_lengths, scheme};
 
-use super::args::{Args, ReportKind, cores};
+use super::args::{Args, ReportKind, RestRule, cores};
+use super::budget::{Allocation, PlanFile};
 use super::merge::{Collected, Merge};
 use super::page;
+use super::selection::{as_q8_0, planned};
 use crate::calibration::{Calibration, Needs};
 use crate::command::{Global, check_outputs};
 use crate::container::convert;
@@ -20,7 +22,7 @@ use crate::container::record::{self, GroupName, Record, part_name};
 use crate::container::writer::{AtomicFile, Spill};
 use crate::error::{Error, printable};
 use crate::memory;
-use crate::method::Plan;
+use crate::method::{Method, Plan, scheme_in};
 use crate::progress::Progress;
 use crate::report::{json, terminal};
 use crate::select::{Chosen, Filter, Skipped};
@@ -32,6 +34,10 @@ pub(super) struct Job {
     pub(super) calibration: Option<Calibration>,
     pub(super) chosen: Vec<Chosen>,
     pub(super) skipped: Vec<Skipped>,
+    /// Matrices that are left alone but stored as q8_0, and why they are left alone.
+    pub(super) rest: Vec<(Chosen, String)>,
+    /// A recipe for each chosen tensor, when they do not all have the method's.
+    pub(super) allocation: Option<Allocation>,
 }
 
 /// What a fit leaves behind.
@@ -41,16 +47,37 @@ pub(super) struct Fitted {
     pub(super) parts: Vec<Part>,
     pub(super) norm_squared: f64,
     pub(super) metric_norm_squared: Option<f64>,
+    pub(super) stored_bits: u64,
+}
+
+/// What became of one tensor.
+pub(super) enum Done {
+    /// It was fitted; of one that the method leaves alone, why.
+    Fitted(Box<Fitted>, Option<String>),
+    /// It is kept as it is: why it is left alone, and why it could not be stored in fewer bits.
+    Kept(String, String),
 }
 
 /// Runs `compress`.
 pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
     let start = Instant::now();
-    let job = Job::new(args)?;
-    let Some(target) = args.output.as_deref().filter(|_| !args.dry_run) else {
-        return if global.quiet { Ok(()) } else { terminal::dry_run(&job.outlook()?, &job.skipped_report()) };
-    };
+    let mut job = Job::new(args)?;
     // Whatever cannot be written is found out now and not after the work.
+    let plan = match (args.budget, args.config.as_deref()) {
+        (Some(_), Some(path)) => Some((AtomicFile::create(path)?, path)),
+        _ => None,
+    };
+    if let Some(budget) = args.budget.filter(|_| args.output.is_none() || args.dry_run) {
+        job.limit_threads(args);
+        job.allocation = Some(job.allocate(args, budget, global.quiet)?);
+        if let Some((file, path)) = plan {
+            job.write_plan(file, path)?;
+        }
+        return if global.quiet { Ok(()) } else { job.print_plan(args) };
+    }
+    let Some(target) = args.output.as_deref().filter(|_| !args.dry_run) else {
+        return if global.quiet { Ok(()) } else { job.print_plan(args) };
+    };
     let file = AtomicFile::create(target)?;
     let spill = Spill::create(target)?;
     let reports = args.reports()?;
@@ -59,9 +86,13 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         .map(|(kind, path)| Ok((kind, AtomicFile::create(path)?)))
         .collect::<Result<_, Error>>()?;
 
-    // Products of this crate's dependencies and the page's fits keep to the same number of threads, but start no
-    // more than there are cores. It can be set once a process, which is what this is.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads().min(cores())).build_global();
+    job.limit_threads(args);
+    if let Some(budget) = args.budget {
+        job.allocation = Some(job.allocate(args, budget, global.quiet)?);
+    }
+    if let Some((file, path)) = plan {
+        job.write_plan(file, path)?;
+    }
     let mut collected = job.fit_all(args, spill, global.quiet)?;
     let records = serde_json::to_string(&collected.records).map_err(|error| Error::Machine {
         what: "writing the metadata".to_owned(),
@@ -90,19 +121,31 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
 impl Job {
     /// Opens the files and checks what their headers tell.
     fn new(args: &Args) -> Result<Self, Error> {
-        let plan = args.plan()?;
+        let read = match (args.budget, args.config.as_deref()) {
+            (None, Some(path)) => Some((PlanFile::read(path)?, path)),
+            _ => None,
+        };
+        let plan = match &read {
+            Some((file, path)) => args.planned(file.method(path)?, file.seed())?,
+            None => args.plan()?,
+        };
         let filter = Filter::new(&args.include, &args.exclude)?;
         let reports: Vec<&Path> = args.reports()?.into_iter().map(|(_, path)| path).collect();
         let reader = Reader::open(&args.input)?;
         let calibration = args.calib.as_deref().map(Calibration::open).transpose()?;
+        let config = args.config.as_deref();
         let inputs: Vec<&Path> =
-            [Some(args.input.as_path()), args.calib.as_deref()].into_iter().flatten().collect();
-        let outputs: Vec<&Path> = args.output.as_deref().into_iter().chain(reports).collect();
+            [Some(args.input.as_path()), args.calib.as_deref(), config.filter(|_| read.is_some())]
+                .into_iter()
+                .flatten()
+                .collect();
+        let written = config.filter(|_| read.is_none());
+        let outputs: Vec<&Path> = args.output.as_deref().into_iter().chain(reports).chain(written).collect();
         check_outputs(&inputs, &outputs)?;
         if reader.header().metadata.contains_key(record::KEY) {
             return Err(Error::input(&args.input, "is already compressed by rankbit: decompress it first"));
         }
-        let (chosen, skipped) = filter.select(&reader.header().tensors);
+        let (mut chosen, mut skipped) = filter.select(&reader.header().tensors);
         if chosen.is_empty() && !args.include.is_empty() {
             let patterns = args.include.join("', '");
             return Err(Error::usage(format!(
@@ -110,9 +153,49 @@ impl Job {
                 args.input.display()
             )));
         }
-        let job = Self { plan, reader, calibration, chosen, skipped };
-        job.check()?;
+        let allocation = match read {
+            Some((file, path)) => Some(planned(file, path, &reader, &mut chosen, &mut skipped)?),
+            None => None,
+        };
+        let rest = match args.rest {
+            RestRule::Q8_0 => as_q8_0(&reader, &mut skipped),
+            RestRule::Keep | RestRule::F16 => Vec::new(),
+        };
+        let job = Self { plan, reader, calibration, chosen, skipped, rest, allocation };
+        job.check(args.budget.is_some())?;
+        if args.budget.is_some() {
+            crate::candidates::schemes(&job.plan, &args.request(), args.formats())?;
+        }
         Ok(job)
+    }
+
+    /// Products of this crate's dependencies and the page's fits keep to the same number of threads, but start no
+    /// more than there are cores. It can be set once a process, which is what this is.
+    fn limit_threads(&self, args: &Args) {
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads().min(cores())).build_global();
+    }
+
+    /// The recipes of the run that differ from the method's own.
+    fn planned_recipes(&self) -> impl Iterator<Item = &Recipe> {
+        self.allocation
+            .iter()
+            .flat_map(|allocation| allocation.tensors.values())
+            .map(|planned| &planned.recipe)
+    }
+
+    /// The recipe of a chosen tensor, its format, and what to say when that is not the one asked for.
+    pub(super) fn recipe(
+        &self,
+        index: usize,
+        shape: (usize, usize),
+    ) -> (Recipe, Option<Scheme>, Option<String>) {
+        if let Some(planned) = self.allocation.as_ref().and_then(|found| found.tensors.get(&index)) {
+            return (planned.recipe.clone(), scheme_in(&planned.recipe), None);
+        }
+        match self.plan.scheme_for(shape) {
+            Some((scheme, warning)) => (self.plan.recipe_of(self.plan.method, scheme), Some(scheme), warning),
+            None => (self.plan.recipe.clone(), None, None),
+        }
     }
 
     /// A tensor of the input.
@@ -125,7 +208,7 @@ impl Job {
     }
 
     /// Ranks, groups, names and calibration, all from headers.
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, budget: bool) -> Result<(), Error> {
         if let Some(scheme) = &self.plan.scheme
             && scheme.group == Group::Size(0)
         {
@@ -136,7 +219,8 @@ impl Job {
             return Err(Error::input(self.reader.path(), reason));
         }
         let smooth = self.plan.smooth.is_some();
-        let needs = Needs { absmax: smooth, metric: smooth || self.plan.needs_gram().is_some() };
+        let measured = self.calibration.is_some() && budget;
+        let needs = Needs { absmax: smooth, metric: smooth || measured || self.plan.needs_gram().is_some() };
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
             let fail = |reason: String| Err(self.reader.tensor_error(name, reason));
@@ -153,43 +237,59 @@ impl Job {
             {
                 return fail(error.to_string());
             }
-            for part in file::PART_NAMES {
-                if self.reader.find(&part_name(name, part)).is_some() {
-                    return fail(format!(
-                        "its part '{}' would take the name of another tensor",
-                        part_name(name, part)
-                    ));
-                }
-            }
+            self.check_part_names(name)?;
             if let Some(calibration) = &self.calibration
                 && !calibration.check(name, chosen.shape, needs)?
             {
                 tracing::info!("tensor '{name}': no calibration");
             }
         }
+        self.rest.iter().try_for_each(|(chosen, _)| self.check_part_names(&self.tensor(chosen.index)?.name))
+    }
+
+    /// No part of a tensor may take the name of another tensor.
+    fn check_part_names(&self, name: &str) -> Result<(), Error> {
+        for part in file::PART_NAMES {
+            let part = part_name(name, part);
+            if self.reader.find(&part).is_some() {
+                let reason = format!("its part '{part}' would take the name of another tensor");
+                return Err(self.reader.tensor_error(name, reason));
+            }
+        }
         Ok(())
+    }
+
+    /// What fitting each tensor takes of memory, and what all of them may take together.
+    pub(super) fn memory<'a>(
+        &self,
+        tensors: impl Iterator<Item = &'a Chosen>,
+    ) -> Result<(Vec<u64>, u64), Error> {
+        let feedback = self.plan.needs_gram().is_some() || self.planned_recipes().any(needs_hessian);
+        let mut largest = (0, 0);
+        let mut costs = Vec::new();
+        for chosen in tensors {
+            let fit = memory::fit_bytes(self.tensor(chosen.index)?.elements());
+            let inputs = chosen.shape.1 as u64;
+            let mut calibration =
+                if self.calibration.is_some() { memory::calibration_bytes(inputs) } else { 0 };
+            if feedback {
+                calibration = calibration.saturating_add(memory::feedback_bytes(inputs));
+            }
+            largest = (fit.max(largest.0), calibration.max(largest.1));
+            costs.push(fit.saturating_add(calibration));
+        }
+        Ok((costs, memory::BASE.saturating_add(largest.0).saturating_add(largest.1)))
     }
 
     /// Fits every chosen tensor; results are spilled and recorded in order.
     fn fit_all(&self, args: &Args, spill: Spill, quiet: bool) -> Result<Collected, Error> {
-        let mut largest = (0, 0);
-        let mut costs = Vec::with_capacity(self.chosen.len());
-        for chosen in &self.chosen {
-            let fit = memory::fit_bytes(self.tensor(chosen.index)?.elements());
-            let calibration = match &self.calibration {
-                Some(_) => memory::calibration_bytes(chosen.shape.1 as u64),
-                None => 0,
-            };
-            let calibration = match self.plan.needs_gram() {
-                Some(_) => calibration.saturating_add(memory::feedback_bytes(chosen.shape.1 as u64)),
-                None => calibration,
-            };
-            largest = (fit.max(largest.0), calibration.max(largest.1));
-            costs.push(fit.saturating_add(calibration));
-        }
-        let budget = memory::BASE.saturating_add(largest.0).saturating_add(largest.1);
+        let mut works: Vec<(&Chosen, Option<&str>)> =
+            self.chosen.iter().map(|chosen| (chosen, None)).collect();
+        works.extend(self.rest.iter().map(|(chosen, reason)| (chosen, Some(reason.as_str()))));
+        works.sort_by_key(|(chosen, _)| chosen.index);
+        let (costs, budget) = self.memory(works.iter().map(|&(chosen, _)| chosen))?;
         let mut work: u64 = 0;
-        for chosen in &self.chosen {
+        for (chosen, _) in &works {
             work = work.saturating_add(self.tensor(chosen.index)?.len);
         }
         let progress = Progress::new(work, quiet);
@@ -199,25 +299,53 @@ impl Job {
             budget,
             args.threads(),
             |i| {
-                let Some(chosen) = self.chosen.get(i) else { return self.fit_one(0, (0, 0)) };
+                let Some(&(chosen, rest)) = works.get(i) else { return self.fit_any(&self.unknown(), None) };
                 let tensor = self.tensor(chosen.index)?;
                 progress.start(&tensor.name);
-                let fitted = self.fit_one(chosen.index, chosen.shape);
+                let done = self.fit_any(chosen, rest);
                 progress.add(tensor.len);
-                fitted
+                done
             },
-            |fitted| fitted.parts.iter().map(|part| part.bytes.len() as u64).sum(),
-            |i, fitted| {
-                let index = self.chosen.get(i).map_or(0, |chosen| chosen.index);
-                merge.fitted(index, fitted)
+            |done| match done {
+                Done::Fitted(fitted, _) => fitted.parts.iter().map(|part| part.bytes.len() as u64).sum(),
+                Done::Kept(..) => 0,
+            },
+            |i, done| {
+                let index = works.get(i).map_or(0, |(chosen, _)| chosen.index);
+                merge.done(index, done)
             },
         )?;
         progress.finish();
         merge.finish()
     }
 
+    /// What no index of a job stands for.
+    fn unknown(&self) -> Chosen {
+        Chosen { index: usize::MAX, shape: (0, 0) }
+    }
+
+    /// Fits one tensor by its recipe, or stores one of the rest as q8_0 (where its values allow).
+    fn fit_any(&self, chosen: &Chosen, rest: Option<&str>) -> Result<Done, Error> {
+        let Some(reason) = rest else {
+            let found = self.recipe(chosen.index, chosen.shape);
+            return Ok(Done::Fitted(Box::new(self.fit_one(chosen, self.plan.method, found, false)?), None));
+        };
+        let recipe = (preset::rtn(scheme::Q8_0), Some(scheme::Q8_0), None);
+        match self.fit_one(chosen, Method::Rtn, recipe, true) {
+            Ok(fitted) => Ok(Done::Fitted(Box::new(fitted), Some(reason.to_owned()))),
+            Err(Error::Input { reason: why, .. }) => Ok(Done::Kept(reason.to_owned(), why)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads and fits one tensor.
-    fn fit_one(&self, index: usize, (rows, cols): (usize, usize)) -> Result<Fitted, Error> {
+    fn fit_one(
+        &self,
+        &Chosen { index, shape: (rows, cols) }: &Chosen,
+        method: Method,
+        (recipe, scheme, fallback): (Recipe, Option<Scheme>, Option<String>),
+        rest: bool,
+    ) -> Result<Fitted, Error> {
         let start = Instant::now();
         let tensor = self.tensor(index)?;
         let name = tensor.name.as_str();
@@ -228,16 +356,10 @@ impl Job {
         let loaded = self.reader.load(tensor, format, cols)?;
         let weight = MatRef::from_row_major_slice(&loaded.values, rows, cols);
         let moments = match &self.calibration {
-            Some(calibration) => calibration.load(name, (rows, cols))?,
-            None => None,
+            Some(calibration) if !rest => calibration.load(name, (rows, cols))?,
+            _ => None,
         };
         let input = Input { name, moments: moments.as_ref() };
-        let chosen = self.plan.scheme_for((rows, cols));
-        let (scheme, fallback) = chosen.map_or((None, None), |(scheme, warning)| (Some(scheme), warning));
-        let recipe = match scheme {
-            Some(scheme) => self.plan.recipe_of(self.plan.method, scheme),
-            None => self.plan.recipe.clone(),
-        };
         let format_name = scheme.as_ref().and_then(Scheme::name);
         let fitted = fit(weight, &recipe, &input).map_err(|error| fail(&error))?;
         let info = &fitted.info;
@@ -258,6 +380,7 @@ impl Job {
         };
         drop(moments);
         let bits_per_weight = fitted.split.bits_per_weight();
+        let stored_bits = fitted.split.stored_bits();
         let (header, parts) = file::write(&fitted.split);
         let recipe = serde_json::to_value(&recipe).map_err(|error| fail(&error))?;
         let group = header.scheme.map(|scheme| GroupName::from(scheme.group));
@@ -267,11 +390,12 @@ impl Job {
         let report = json::Tensor {
             name: name.to_owned(),
             shape: tensor.shape.clone(),
-            method: self.plan.method.name(),
+            method: method.name(),
             recipe: recipe.clone(),
             format: format_name,
             group: group.clone(),
             rank,
+            activations: (!header.activation.is_float()).then(|| header.activation.to_string()),
             sparsity: None,
             bits_per_weight,
             relative_error: info.relative_error,
@@ -288,7 +412,7 @@ impl Job {
             shape: tensor.shape.clone(),
             split: header,
             recipe,
-            method: self.plan.method.name().to_owned(),
+            method: method.name().to_owned(),
             format: format_name.map(str::to_owned),
             group,
             rank,
@@ -298,8 +422,16 @@ impl Job {
             source_sha256: loaded.sha256,
             seed: self.plan.seed,
             warnings,
+            rest,
         };
-        Ok(Fitted { report, record, parts, norm_squared: loaded.norm_squared, metric_norm_squared })
+        Ok(Fitted {
+            report,
+            record,
+            parts,
+            norm_squared: loaded.norm_squared,
+            metric_norm_squared,
+            stored_bits,
+        })
     }
 
     /// The tensors left alone, with names.
@@ -311,26 +443,9 @@ impl Job {
         };
         self.skipped.iter().filter_map(named).collect()
     }
+}
 
-    /// What the run would give, from shapes alone.
-    fn outlook(&self) -> Result<Vec<terminal::Outlook>, Error> {
-        let mut rows = Vec::new();
-        for chosen in &self.chosen {
-            let tensor = self.tensor(chosen.index)?;
-            // A method without a scheme does not look at it.
-            let (scheme, fallback) = self.plan.scheme_for(chosen.shape).unwrap_or((scheme::NF4, None));
-            if let Some(warning) = fallback {
-                tracing::warn!("tensor '{}': {warning}", tensor.name);
-            }
-            let bits = self.plan.bits_per_weight(self.plan.method, &scheme, chosen.shape);
-            rows.push(terminal::Outlook {
-                name: tensor.name.clone(),
-                shape: tensor.shape.clone(),
-                dtype: tensor.dtype.to_string(),
-                bits_per_weight: bits.map_err(|error| self.reader.tensor_error(&tensor.name, error))?,
-                weights: tensor.elements(),
-            });
-        }
-        Ok(rows)
-    }
+/// Whether a recipe's rounder works with a Gram matrix.
+fn needs_hessian(recipe: &Recipe) -> bool {
+    recipe.round.iter().any(|step| matches!(step, Step::Quantize { rounder, .. } if rounder.needs_hessian()))
 }

@@ -1,10 +1,11 @@
-//! `Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ` from packed codes, never materializing `Ŵ`.
+//! `Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ` from packed codes, never materializing `Ŵ`.
 //!
 //! [`mod@reference`] is the formula in f64. [`apply_into`] projects the activations once (`Z = X·Rᵀ`), then lets the
 //! quantized product add `Z·Lᵀ` to each output row while it is hot.
 //!
 //! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ`, `γ = K·u/(1 - K·u)`,
-//! `K = in + r + 4`, `u = 2⁻²⁴`. The same bits for any number of threads.
+//! `K = in + r + 4`, `u = 2⁻²⁴`, for inputs that stay floats; with quantized inputs that of
+//! [`rankbit_quant::matmul::quantized`] on the quantized term's path. The same bits for any number of threads.
 
 pub mod reference;
 
@@ -16,7 +17,8 @@ use rankbit_quant::{Smooth, matmul, matmul::dot, rows};
 /// `Y = X·Ŵᵀ` for `x: [tokens, in]` into `y: [tokens, out]`. Cost O(tokens · (out · in + r · (in + out))).
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] when `x` or `y` does not fit the split.
+/// [`Error::ShapeMismatch`] when `x` or `y` does not fit the split; with quantized inputs
+/// [`rankbit_quant::Error::ActivationNonFinite`] for a NaN or infinity after the transform.
 pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> Result<(), Error> {
     let ((out, features), tokens) = (split.shape(), x.nrows());
     for (what, expected, found) in [
@@ -51,11 +53,11 @@ pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> 
             }
         }
         Some(base) => match split.transform() {
-            None => matmul::apply_with(base, x, y, add_branch)?,
+            None => matmul::quantized::apply_with(base, split.activation(), x, y, add_branch)?,
             Some(smooth) => {
                 let smoothed = smoothed(x, smooth);
                 let view = MatRef::from_row_major_slice(&smoothed, tokens, features);
-                matmul::apply_with(base, view, y, add_branch)?;
+                matmul::quantized::apply_with(base, split.activation(), view, y, add_branch)?;
             }
         },
     }

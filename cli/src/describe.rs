@@ -1,0 +1,158 @@
+//! What formats and methods mean, in words: the one place from which `--help` and `inspect` take them.
+
+use clap::ValueEnum as _;
+use clap::builder::PossibleValue;
+use rankbit::quant::{
+    Code, FloatFormat, Group, Layout, MiniFloat, ScaleRule, Scheme, Table, ZeroPoint, scheme,
+};
+
+use crate::method::Method;
+
+/// Every format by name, with its description.
+pub(crate) fn formats() -> Vec<PossibleValue> {
+    scheme::NAMED.iter().map(|(name, scheme)| PossibleValue::new(*name).help(describe(scheme))).collect()
+}
+
+/// The levels of a scheme, who shares a scale, and how it is stored.
+pub(crate) fn describe(scheme: &Scheme) -> String {
+    format!("{}; {}", levels(scheme), scales(scheme))
+}
+
+/// What a method does; `None` for a name that is no method.
+pub(crate) fn method(name: &str) -> Option<String> {
+    let value = Method::from_str(name, false).ok()?.to_possible_value()?;
+    Some(value.get_help()?.to_string())
+}
+
+/// Which numbers the codes stand for.
+fn levels(scheme: &Scheme) -> String {
+    let bits = scheme.code.bits();
+    match scheme.code {
+        Code::Int { signed: true, .. } if scheme.scale_rule == ScaleRule::LeastSquares => {
+            "the values -1, 0, 1".to_owned()
+        }
+        // GGUF's signed blocks use the whole range, with its negative end.
+        Code::Int { signed: true, .. } if scheme.layout.is_planar() => {
+            let top = (1_u32 << (bits - 1)) - 1;
+            format!("whole numbers -{top}…{top}")
+        }
+        Code::Int { signed: true, .. } => {
+            let top = 1_u32 << (bits - 1);
+            format!("whole numbers -{top}…{}", top - 1)
+        }
+        Code::Int { .. } => {
+            let shift = match scheme.zero {
+                ZeroPoint::Integer => " less a zero point",
+                ZeroPoint::Min => " above a minimum",
+                ZeroPoint::None => "",
+            };
+            format!("whole numbers 0…{}{shift}", (1_u32 << bits) - 1)
+        }
+        Code::Table(Table::Sign) => "the signs -1 and 1".to_owned(),
+        Code::Table(Table::BnbFp4) => "16 values of bitsandbytes' FP4".to_owned(),
+        Code::Table(Table::Iq4Nl) => "16 whole numbers of growing distance".to_owned(),
+        Code::Table(_) => format!("{} quantiles of the normal distribution", 1_u32 << bits),
+        Code::MiniFloat(format) => float(format),
+        Code::Fixed => "fixed-point numbers of 8 bits, 6 behind the point".to_owned(),
+    }
+}
+
+fn float(format: MiniFloat) -> String {
+    let (exponent, mantissa) = (format.exponent_bits(), format.mantissa_bits());
+    format!("floats of {} bits (E{exponent}M{mantissa}), up to {}", format.bits(), format.max())
+}
+
+/// Who shares a scale, and how it is stored.
+fn scales(scheme: &Scheme) -> String {
+    let stored = match scheme.scale_format {
+        FloatFormat::E8m0 => "a power of two of 8 bits".to_owned(),
+        FloatFormat::E4m3 => "an E4M3 scale under one f32 scale of the matrix".to_owned(),
+        FloatFormat::Dyadic => "a scale b / 2^c of 32 bits, for integer-only arithmetic".to_owned(),
+        format => format!("an {} scale", format.name()),
+    };
+    match (scheme.layout, scheme.group) {
+        (Layout::Block(block), _) => {
+            let bytes = block.bytes();
+            format!("blocks of {} in {bytes} bytes, scales among them, as GGUF stores them", block.len())
+        }
+        (_, Group::Row) => format!("rows share {stored}"),
+        (_, Group::Tensor) => format!("the matrix has {stored}"),
+        (_, Group::Size(size)) => format!("groups of {size} share {stored}"),
+    }
+}
+
+/// Bits per weight, part by part: `4.5 bits = 4 codes + 0.5 scales`.
+///
+/// `parts` are names and bytes of what is stored. Of a block, the codes' own bits are told apart from the rest.
+pub(crate) fn bits(scheme: Option<&Scheme>, parts: &[(&str, u64)], weights: u64) -> String {
+    let per_weight = |bytes: u64| bytes as f64 * 8.0 / weights.max(1) as f64;
+    let total: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let mut terms = Vec::new();
+    for &(name, bytes) in parts {
+        let bits = per_weight(bytes);
+        match scheme.filter(|scheme| name == "codes" && !scheme.layout.is_planar()) {
+            Some(scheme) => {
+                let codes = scheme.code.bits() as f64;
+                terms.push(format!("{} codes", short(codes)));
+                terms.push(format!("{} scales in the blocks", short(bits - codes)));
+            }
+            None => terms.push(format!("{} {}", short(bits), name.replace('_', " "))),
+        }
+    }
+    format!("{} bits per weight = {}", short(per_weight(total)), terms.join(" + "))
+}
+
+/// Up to four digits behind the point, none that say nothing.
+fn short(bits: f64) -> String {
+    let text = format!("{bits:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_in_words() {
+        for (name, text) in [
+            ("uint4", "whole numbers 0…15 less a zero point; groups of 64 share an f16 scale"),
+            ("int2", "whole numbers -1…1; groups of 64 share an f16 scale"),
+            ("nf4", "16 quantiles of the normal distribution; groups of 64 share an f32 scale"),
+            ("mxfp4", "floats of 4 bits (E2M1), up to 6; groups of 32 share a power of two of 8 bits"),
+            (
+                "q4_k",
+                "whole numbers 0…15 above a minimum; blocks of 256 in 144 bytes, scales among them, as GGUF stores them",
+            ),
+            ("ternary", "the values -1, 0, 1; groups of 64 share an f16 scale"),
+        ] {
+            let scheme = Scheme::named(name).expect(name);
+            assert_eq!(describe(&scheme), text, "{name}");
+        }
+        // Each has words of its own: different numbers are told apart.
+        let all: Vec<String> = scheme::NAMED.iter().map(|(_, scheme)| describe(scheme)).collect();
+        for (i, text) in all.iter().enumerate() {
+            assert!(
+                !text.is_empty() && all.iter().take(i).filter(|other| *other == text).count() <= 1,
+                "{text}"
+            );
+        }
+        assert_eq!(formats().len(), scheme::NAMED.len());
+    }
+
+    #[test]
+    fn bits_add_up() {
+        let parts = [("codes", 2048), ("scales", 128), ("zeros", 32), ("left", 64)];
+        let text = bits(Some(&scheme::UINT4), &parts, 4096);
+        assert_eq!(text, "4.4375 bits per weight = 4 codes + 0.25 scales + 0.0625 zeros + 0.125 left");
+        let text = bits(Some(&scheme::Q4_K), &[("codes", 144)], 256);
+        assert_eq!(text, "4.5 bits per weight = 4 codes + 0.5 scales in the blocks");
+    }
+
+    #[test]
+    fn methods_in_words() {
+        for name in Method::ALL {
+            assert!(method(name.name()).is_some_and(|text| !text.is_empty()), "{name:?}");
+        }
+        assert_eq!(method("magic"), None);
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of patterns, masks, pruning, storage, products and schedules.
+
+mod common;
+mod criteria;
+mod matmul;
+mod oracle;
+mod patterns;
+mod prune;
+mod real_network;
+mod schedule;
+mod storage;
+mod transposable;
