@@ -73,7 +73,7 @@ impl Quantized {
         if scales.format() != scheme.scale_format {
             return Err(Error::InvalidScheme { reason: "scales are not in the scheme's scale format" });
         }
-        if let Some(index) = (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
+        if let Some(index) = scales.first_non_finite() {
             return Err(Error::StoredNonFinite { what: "scales", index });
         }
         let quantized = Self { shape, scheme, grouping, codes, scales, zeros, columns: None };
@@ -112,7 +112,7 @@ impl Quantized {
             };
         }
         let code = self.scheme.code;
-        if code.is_total() {
+        if code.is_total() || self.codes.is_empty() {
             return Ok(());
         }
         let mut codes = vec![0; self.shape.1];

@@ -59,6 +59,12 @@ pub(super) fn quantize(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Er
     let shape = (weight.nrows(), weight.ncols());
     let lengths = crate::quantized::part_lengths(shape, scheme)?;
     let grouping = scheme.grouping(shape)?;
+    if shape.0 == 0 || shape.1 == 0 {
+        // Without entries there may still be more rows than anyone could count.
+        let none = Floats::with_capacity(scheme.scale_format, 0);
+        let quantized = Quantized::from_parts(shape, *scheme, Vec::new(), none, Vec::new())?;
+        return Ok(Rounded { quantized, widened_from: None });
+    }
     #[cfg(target_arch = "x86_64")]
     if let Kernels::Avx2(avx2) = Kernels::current()
         && let Some((codes, scales, zeros)) = encode::quantize(avx2, weight, scheme, &grouping, lengths)
