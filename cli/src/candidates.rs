@@ -19,6 +19,9 @@ pub(crate) fn schemes(plan: &Plan, request: &Request, names: &[String]) -> Resul
         let name = plan.method.name();
         return Err(Error::usage(format!("--budget means nothing to --method {name}: it quantizes nothing")));
     }
+    if plan.method == Method::LlmInt8 {
+        return Err(Error::usage("--budget means nothing to --method llm-int8: it has one format"));
+    }
     let names: Vec<&str> = if names.is_empty() {
         let fills_blocks = plan.rounds_to_nearest();
         let fits = |name: &&str| fills_blocks || Scheme::named(name).is_some_and(|s| s.layout.is_planar());
@@ -26,7 +29,7 @@ pub(crate) fn schemes(plan: &Plan, request: &Request, names: &[String]) -> Resul
     } else {
         names.iter().map(String::as_str).collect()
     };
-    let is_block = |name: &&str| Scheme::named(name).is_some_and(|scheme| scheme.block_len().is_some());
+    let is_block = |name: &&str| Scheme::named(name).is_some_and(|scheme| scheme.owns_scales());
     let free = Request { group: None, scale: None, ..request.clone() };
     let all_blocks = names.iter().all(is_block);
     let mut schemes = Vec::with_capacity(names.len());
@@ -37,6 +40,13 @@ pub(crate) fn schemes(plan: &Plan, request: &Request, names: &[String]) -> Resul
         }
     }
     Ok(schemes)
+}
+
+/// The format among `names` that stands for all of them in a method's plan: the first that takes `--group` and
+/// `--scale`, else the first.
+pub(crate) fn first(names: &[String]) -> Option<String> {
+    let free = |name: &&String| Scheme::named(name).is_some_and(|scheme| !scheme.owns_scales());
+    names.iter().find(free).or(names.first()).cloned()
 }
 
 /// `--budget`: bits per weight.

@@ -4,14 +4,16 @@ use clap::ValueEnum as _;
 use clap::builder::PossibleValue;
 use rankbit::lowrank::split::file::Header;
 use rankbit::quant::{
-    Code, FloatFormat, Group, Layout, MiniFloat, ScaleRule, Scheme, Table, ZeroPoint, scheme,
+    Code, FloatFormat, Group, Lattice, Layout, MiniFloat, Rate, ScaleRule, Scheme, Table, Trellis, ZeroPoint,
+    scheme,
 };
 
 use crate::method::Method;
 
 /// Every format by name, with its description.
 pub(crate) fn formats() -> Vec<PossibleValue> {
-    scheme::NAMED.iter().map(|(name, scheme)| PossibleValue::new(*name).help(describe(scheme))).collect()
+    let named = scheme::NAMED.iter().chain(&scheme::NAMED_VECTOR);
+    named.map(|(name, scheme)| PossibleValue::new(*name).help(describe(scheme))).collect()
 }
 
 /// The levels of a scheme, who shares a scale, and how it is stored.
@@ -55,6 +57,17 @@ fn levels(scheme: &Scheme) -> String {
         Code::Table(_) => format!("{} quantiles of the normal distribution", 1_u32 << bits),
         Code::MiniFloat(format) => float(format),
         Code::Fixed => "fixed-point numbers of 8 bits, 6 behind the point".to_owned(),
+        Code::Trellis(Trellis { window, rate: Rate::Uniform(rate) }) => {
+            format!("paths of {rate} bits a weight through a trellis of {} states", 1_u32 << window)
+        }
+        Code::Trellis(Trellis { window, .. }) => {
+            let states = 1_u32 << window;
+            format!("paths through a trellis of {states} states, bits for each column as --budget allows")
+        }
+        Code::Lattice(Lattice::E8p) => "blocks of eight to 65536 points of a lattice (E8P)".to_owned(),
+        Code::Lattice(_) => {
+            format!("blocks of eight to points of a lattice (E8P) and of a second one, {bits} bits")
+        }
     }
 }
 
@@ -68,12 +81,16 @@ fn scales(scheme: &Scheme) -> String {
     let stored = match scheme.scale_format {
         FloatFormat::E8m0 => "a power of two of 8 bits".to_owned(),
         FloatFormat::E4m3 => "an E4M3 scale under one f32 scale of the matrix".to_owned(),
+        FloatFormat::Dyadic => "a scale b / 2^c of 32 bits, for integer-only arithmetic".to_owned(),
         format => format!("an {} scale", format.name()),
     };
     match (scheme.layout, scheme.group) {
         (Layout::Block(block), _) => {
             let bytes = block.bytes();
             format!("blocks of {} in {bytes} bytes, scales among them, as GGUF stores them", block.len())
+        }
+        (_, Group::Row) if scheme.code.is_vector() => {
+            format!("rows share {stored}, columns one of 8 bits, outliers are kept")
         }
         (_, Group::Row) => format!("rows share {stored}"),
         (_, Group::Tensor) => format!("the matrix has {stored}"),

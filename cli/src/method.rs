@@ -1,7 +1,8 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
+use clap::ValueEnum as _;
 use rankbit::lowrank::{Recipe, Space, Step, TransformRule, preset};
-use rankbit::quant::{Activation, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
+use rankbit::quant::{Activation, Code, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
 
@@ -26,6 +27,11 @@ pub(crate) enum Method {
     Hqq,
     /// Error feedback with fixed scales, then coordinate descent on the codes (QuIP). Needs --calib.
     Ldlq,
+    /// 8-bit integers per row, inputs in 8-bit integers with outlier columns in floats (LLM.int8()).
+    LlmInt8,
+    /// 4-bit floats whose scales differ by powers of two, inputs in 8-bit floats; --rank adds compensation
+    /// (ZeroQuant-FP).
+    ZeroquantFp,
     /// Inputs that matter scaled up before rounding, by a search (AWQ). Needs --calib.
     Awq,
     /// Range moved from activations to weights, then round to nearest (SmoothQuant). Needs --calib.
@@ -35,7 +41,7 @@ pub(crate) enum Method {
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -45,6 +51,8 @@ impl Method {
         Self::Cd,
         Self::Hqq,
         Self::Ldlq,
+        Self::LlmInt8,
+        Self::ZeroquantFp,
         Self::Awq,
         Self::Smoothquant,
     ];
@@ -61,8 +69,19 @@ impl Method {
             Self::Cd => "cd",
             Self::Hqq => "hqq",
             Self::Ldlq => "ldlq",
+            Self::LlmInt8 => "llm-int8",
+            Self::ZeroquantFp => "zeroquant-fp",
             Self::Awq => "awq",
             Self::Smoothquant => "smoothquant",
+        }
+    }
+
+    /// The scheme that is part of the method, unless `--format` may name another.
+    fn scheme(self) -> Option<Scheme> {
+        match self {
+            Self::LlmInt8 => Some(scheme::INT8.with_group(Group::Row).with_scale_format(FloatFormat::F32)),
+            Self::ZeroquantFp => Some(preset::Constraint::RatioOfTwo.fp4()),
+            _ => None,
         }
     }
 
@@ -124,6 +143,27 @@ impl RounderName {
     }
 }
 
+/// `--activations`: what becomes of the quantized term's inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Activations {
+    /// Nothing.
+    Float,
+    /// 8-bit integers, one scale per token.
+    Int8,
+    /// 4-bit integers, one scale per token and group of 64.
+    Int4,
+}
+
+impl Activations {
+    const fn policy(self) -> Activation {
+        match self {
+            Self::Float => Activation::Float,
+            Self::Int8 => Activation::INT8,
+            Self::Int4 => Activation::INT4,
+        }
+    }
+}
+
 /// Default rank.
 pub(crate) const RANK: usize = 16;
 /// Default number of rounds.
@@ -152,6 +192,8 @@ pub(crate) struct Request {
     pub(crate) factors: Option<FloatFormat>,
     /// `--smooth`.
     pub(crate) smooth: Option<f64>,
+    /// `--activations`.
+    pub(crate) activations: Option<Activations>,
     /// `--rotate`.
     pub(crate) rotate: bool,
     /// `--rounds`.
@@ -188,20 +230,32 @@ pub(crate) struct Plan {
     /// What replaces the method's own rounder.
     rounder: Option<Rounder>,
     act_order: bool,
+    /// What replaces the method's own policy for inputs.
+    activation: Option<Activation>,
 }
 
 impl Plan {
     /// Decides what the flags leave open; a flag that means nothing to the method is wrong usage.
     pub(crate) fn new(method: Method, request: &Request) -> Result<Self, Error> {
         check(method, request)?;
-        let scheme = scheme_of(request.format.as_deref().unwrap_or(FORMAT), request)?;
+        let scheme = match method.scheme().filter(|_| request.format.is_none()) {
+            Some(own) => with_flags(own, request),
+            None => scheme_of(request.format.as_deref().unwrap_or(FORMAT), request)?,
+        };
         let own = (method.smooths() && request.calibrated).then_some(SMOOTH);
         let smooth = request.smooth.or(own);
+        if scheme.code.is_vector() {
+            check_vector(method, request, scheme.name().unwrap_or(FORMAT), &scheme)?;
+        }
         let plan = Self {
             method,
             recipe: preset::rtn(scheme),
             scheme: method.quantizes().then_some(scheme),
-            rank: method.has_low_rank().then(|| request.rank.unwrap_or(RANK)),
+            rank: if method == Method::ZeroquantFp {
+                request.rank
+            } else {
+                method.has_low_rank().then(|| request.rank.unwrap_or(RANK))
+            },
             factors: request.factors.unwrap_or(FloatFormat::F16),
             smooth,
             smooths_all: request.smooth.is_some(),
@@ -210,6 +264,7 @@ impl Plan {
             seed: request.seed,
             rounder: request.rounder.map(|name| name.rounder(request.act_order, request.seed)),
             act_order: request.act_order,
+            activation: request.activations.map(Activations::policy),
         };
         Ok(Self { recipe: plan.recipe_of(method, scheme), ..plan })
     }
@@ -230,6 +285,11 @@ impl Plan {
             Method::Cd => preset::cd(scheme),
             Method::Hqq => preset::hqq(scheme),
             Method::Ldlq => preset::ldlq(scheme),
+            Method::LlmInt8 => preset::llm_int8(),
+            Method::ZeroquantFp => {
+                let compensation = self.rank.map(|rank| (rank, factors));
+                preset::zeroquant_fp(preset::ZeroQuantFp { scheme, compensation })
+            }
             Method::Awq => preset::awq(scheme),
             Method::Smoothquant => {
                 preset::smoothquant(scheme, self.smooth.unwrap_or(SMOOTH), Activation::Float)
@@ -240,6 +300,9 @@ impl Plan {
         }
         if self.rotate && method.quantizes() {
             recipe.transform = recipe.transform.then(TransformRule::Rotate { seed: self.seed });
+        }
+        if let Some(policy) = self.activation {
+            recipe.activation = policy.into();
         }
         if let Some(chosen) = self.rounder {
             for step in &mut recipe.round {
@@ -293,13 +356,14 @@ impl Plan {
         let mut bytes = 0.0;
         if method.quantizes() {
             let lengths = part_lengths((out, inputs), scheme)?;
-            bytes += lengths.codes as f64 + lengths.zeros as f64;
+            bytes += lengths.codes as f64 + lengths.zeros as f64 + lengths.columns as f64;
             bytes += lengths.scales as f64 * scheme.scale_format.bytes() as f64;
             if scheme.scale_format == FloatFormat::E4m3 {
                 bytes += size_of::<f32>() as f64;
             }
         }
-        if method.has_low_rank() {
+        let compensates = method == Method::ZeroquantFp && self.rank.is_some();
+        if method.has_low_rank() || compensates {
             let rank = self.rank.unwrap_or(RANK);
             bytes += (out as f64 + inputs as f64) * rank as f64 * self.factors.bytes() as f64;
         }
@@ -348,22 +412,26 @@ pub(crate) fn scheme_in(recipe: &Recipe) -> Option<Scheme> {
 
 /// What a format is under `--group` and `--scale`.
 pub(crate) fn scheme_of(format: &str, request: &Request) -> Result<Scheme, Error> {
-    let mut scheme =
+    let scheme =
         Scheme::named(format).ok_or_else(|| Error::usage(format!("there is no format '{format}'")))?;
-    if scheme.block_len().is_some() {
+    if scheme.owns_scales() {
         let given = [(request.group.is_some(), "--group"), (request.scale.is_some(), "--scale")];
         if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
-            let why = "its blocks and their scales are part of it";
+            let why = "its groups and their scales are part of it";
             return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
         }
     }
-    if let Some(group) = request.group {
-        scheme = scheme.with_group(group);
+    if scheme.code.is_vector() && request.group.is_some() {
+        let why = "it has a scale for each row and column";
+        return Err(Error::usage(format!("--group means nothing to --format {format}: {why}")));
     }
-    if let Some(scale) = request.scale {
-        scheme = scheme.with_scale_format(scale);
-    }
-    Ok(scheme)
+    Ok(with_flags(scheme, request))
+}
+
+/// A scheme with the groups and scales that were asked for.
+fn with_flags(scheme: Scheme, request: &Request) -> Scheme {
+    let scheme = request.group.map_or(scheme, |group| scheme.with_group(group));
+    request.scale.map_or(scheme, |scale| scheme.with_scale_format(scale))
 }
 
 /// Flags that mean nothing to the method.
@@ -377,15 +445,23 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         (request.group.is_some(), "--group"),
         (request.scale.is_some(), "--scale"),
         (request.rounder.is_some(), "--rounder"),
+        (request.activations.is_some(), "--activations"),
         (request.smooth.is_some(), "--smooth"),
         (request.rotate, "--rotate"),
     ];
+    if let Some((_, flag)) = quantizer.iter().take(3).find(|(given, _)| *given && method == Method::LlmInt8) {
+        return refuse(flag, "has 8-bit integers with one f32 scale per row");
+    }
     if let Some((_, flag)) = quantizer.into_iter().find(|(given, _)| *given && !method.quantizes()) {
         return refuse(flag, "quantizes nothing");
     }
     let branch = [(request.rank.is_some(), "--rank"), (request.factors.is_some(), "--factors")];
-    if let Some((_, flag)) = branch.into_iter().find(|(given, _)| *given && !method.has_low_rank()) {
+    let has_branch = method.has_low_rank() || method == Method::ZeroquantFp;
+    if let Some((_, flag)) = branch.into_iter().find(|(given, _)| *given && !has_branch) {
         return refuse(flag, "has no low-rank term");
+    }
+    if method == Method::ZeroquantFp && request.factors.is_some() && request.rank.is_none() {
+        return refuse("--factors", "has a low-rank term with --rank only");
     }
     if request.rounds.is_some() && !method.alternates() {
         return refuse("--rounds", "does not alternate");
@@ -408,6 +484,35 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         )));
     }
     Ok(())
+}
+
+/// What does not go with vector codes.
+fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme) -> Result<(), Error> {
+    let rounder = request.rounder.unwrap_or(match method {
+        Method::Gptq => RounderName::Gptq,
+        Method::Cd => RounderName::Cd,
+        Method::Ldlq => RounderName::Ldlq,
+        Method::Hqq => RounderName::Hqq,
+        Method::Awq => RounderName::Clip,
+        Method::Rtn
+        | Method::Lorc
+        | Method::Svdquant
+        | Method::LqLora
+        | Method::Lowrank
+        | Method::LlmInt8
+        | Method::ZeroquantFp
+        | Method::Smoothquant => RounderName::Nearest,
+    });
+    let fits = match rounder {
+        RounderName::Nearest => true,
+        RounderName::Gptq | RounderName::Cd | RounderName::Ldlq => matches!(scheme.code, Code::Trellis(_)),
+        RounderName::Hqq | RounderName::Mse | RounderName::Clip | RounderName::Stochastic => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let name = rounder.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    Err(Error::usage(format!("--format {format} cannot be rounded by {name}")))
 }
 
 /// `--group`: a number, `row` or `tensor`.
@@ -438,6 +543,7 @@ pub(crate) fn parse_float(text: &str) -> Result<FloatFormat, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rankbit::lowrank::ActivationRule;
 
     #[test]
     fn defaults_are_the_contracts() {
@@ -461,6 +567,20 @@ mod tests {
             (Method::Lowrank, Request { scale: Some(FloatFormat::F32), ..Request::default() }, "--scale"),
             (Method::Lowrank, Request { rounder: Some(RounderName::Mse), ..Request::default() }, "--rounder"),
             (Method::Gptq, Request { rank: Some(4), ..Request::default() }, "--rank"),
+            (Method::LlmInt8, Request { format: Some("int4".to_owned()), ..Request::default() }, "--format"),
+            (Method::LlmInt8, Request { group: Some(Group::Size(64)), ..Request::default() }, "--group"),
+            (Method::LlmInt8, Request { scale: Some(FloatFormat::F16), ..Request::default() }, "--scale"),
+            (Method::LlmInt8, Request { rank: Some(4), ..Request::default() }, "--rank"),
+            (
+                Method::ZeroquantFp,
+                Request { factors: Some(FloatFormat::F32), ..Request::default() },
+                "--factors",
+            ),
+            (
+                Method::Lowrank,
+                Request { activations: Some(Activations::Int8), ..Request::default() },
+                "--activations",
+            ),
             (Method::Cd, Request { act_order: true, ..Request::default() }, "--act-order"),
             (Method::Awq, Request { smooth: Some(0.5), calibrated: true, ..Request::default() }, "--smooth"),
             (Method::Lowrank, Request { rotate: true, ..Request::default() }, "--rotate"),
@@ -477,6 +597,23 @@ mod tests {
     }
 
     #[test]
+    fn vector_codes_take_their_own_rounders() {
+        let with = |format: &str| Request { format: Some(format.to_owned()), ..Request::default() };
+        for format in ["trellis2", "e8p4"] {
+            assert!(Plan::new(Method::Rtn, &with(format)).is_ok());
+            assert!(Plan::new(Method::Svdquant, &with(format)).is_ok());
+            assert_eq!(Plan::new(Method::Ldlq, &with(format)).is_ok(), format == "trellis2");
+            for request in [
+                Request { group: Some(Group::Size(64)), ..with(format) },
+                Request { rounder: Some(RounderName::Mse), ..with(format) },
+            ] {
+                assert_eq!(Plan::new(Method::Rtn, &request).expect_err(format).exit_code(), 2);
+            }
+            assert_eq!(Plan::new(Method::Hqq, &with(format)).expect_err(format).exit_code(), 2);
+        }
+    }
+
+    #[test]
     fn rounders_replace_the_methods_own() {
         let request = Request { rounder: Some(RounderName::Gptq), act_order: true, ..Request::default() };
         let plan = Plan::new(Method::Lorc, &request).expect("a plan");
@@ -489,6 +626,26 @@ mod tests {
         assert_eq!(Plan::new(Method::Rtn, &request).expect("a plan").needs_gram(), None);
         // Its iterates are compared under the calibration's metric, whatever rounds them.
         assert_eq!(Plan::new(Method::Gptq, &request).expect("a plan").needs_gram(), Some("gptq"));
+    }
+
+    #[test]
+    fn activations_replace_the_methods_own() {
+        let policy = |method, activations| {
+            let request = Request { activations, ..Request::default() };
+            Plan::new(method, &request).expect("a plan").recipe.activation
+        };
+        let given = ActivationRule::Given;
+        assert_eq!(policy(Method::Rtn, None), ActivationRule::FLOAT);
+        assert_eq!(policy(Method::Svdquant, Some(Activations::Int4)), given(Activation::INT4));
+        assert_eq!(policy(Method::LlmInt8, None), given(Activation::LLM_INT8));
+        assert_eq!(policy(Method::LlmInt8, Some(Activations::Int8)), given(Activation::INT8));
+        assert_eq!(policy(Method::LlmInt8, Some(Activations::Float)), ActivationRule::FLOAT);
+        assert_eq!(policy(Method::ZeroquantFp, None), given(Activation::FP8));
+        let rank =
+            |rank| Plan::new(Method::ZeroquantFp, &Request { rank, ..Request::default() }).expect("a plan");
+        assert_eq!((rank(None).rank, rank(Some(8)).rank), (None, Some(8)));
+        assert_eq!(rank(None).recipe.round.len() + 1, rank(Some(8)).recipe.round.len());
+        assert_eq!(rank(None).scheme, Some(preset::Constraint::RatioOfTwo.fp4()));
     }
 
     #[test]
@@ -517,7 +674,7 @@ mod tests {
             scale,
             ..Request::default()
         };
-        for format in ["mxfp4", "nvfp4", "q4_k", "q8_0"] {
+        for format in ["mxfp4", "nvfp4", "q4_k", "q8_0", "int4-dyadic"] {
             for request in [with(format, Some(Group::Row), None), with(format, None, Some(FloatFormat::F32))]
             {
                 assert_eq!(Plan::new(Method::Rtn, &request).expect_err(format).exit_code(), 2);
@@ -541,7 +698,6 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_command_line() {
-        use clap::ValueEnum as _;
         for method in Method::ALL {
             assert_eq!(Method::from_str(method.name(), false), Ok(method));
         }

@@ -8,6 +8,8 @@ const METHODS: [&str; 6] = ["dense", "rtn", "lorc", "svdquant", "lq-lora", "lowr
 fn check(stdout: &str, page: &std::path::Path) -> Vec<(String, f64, f64)> {
     let html = std::fs::read_to_string(page).expect("a page");
     assert!(html.contains("<svg") && html.contains("Error against bits"));
+    assert!(html.contains("2⁻ᵇ, Gaussian limit") && html.contains("2⁻ᵇ, the limit at b bits"));
+    assert!(stdout.contains("× limit"), "{stdout}");
     assert!(stdout.contains(page.to_str().expect("a plain path")), "{stdout}");
     let mut rows = Vec::new();
     for line in stdout.lines() {
@@ -16,6 +18,12 @@ fn check(stdout: &str, page: &std::path::Path) -> Vec<(String, f64, f64)> {
         // The format may be of several words; bits and error are the first two numbers after it.
         let mut numbers = words[1..].iter().filter(|w| w.contains('.')).filter_map(|w| w.parse::<f64>().ok());
         let (bits, error) = (numbers.next().expect("bits"), numbers.next().expect("an error"));
+        if error > 0.0 {
+            // Both are printed rounded: four digits of the error, three behind the point of the bits.
+            let (ratio, expected) = (numbers.next().expect("a ratio"), error * bits.exp2());
+            let bound = 0.006 + expected * (6e-5 / error + 6e-4);
+            assert!((ratio - expected).abs() <= bound, "{line}");
+        }
         rows.push((format!("{method} {}", words[1]), bits, error));
     }
     for method in METHODS {

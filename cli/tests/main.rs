@@ -1,5 +1,6 @@
 //! The command, run as a user runs it.
 
+mod activations;
 mod bad_input;
 mod budget;
 mod calibration;
@@ -10,6 +11,7 @@ mod gpu;
 mod memory;
 mod output_safety;
 mod real_network;
+mod real_sparsity;
 mod report;
 mod round_trip;
 mod support;

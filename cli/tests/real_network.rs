@@ -13,15 +13,15 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-struct Real {
-    model: SentenceModel,
-    held_out: Vec<String>,
-    original: Embeddings,
+pub(crate) struct Real {
+    pub(crate) model: SentenceModel,
+    pub(crate) held_out: Vec<String>,
+    pub(crate) original: Embeddings,
     held: Calibration,
-    acts: tempfile::NamedTempFile,
+    pub(crate) acts: tempfile::NamedTempFile,
 }
 
-static REAL: LazyLock<Real> = LazyLock::new(|| {
+pub(crate) static REAL: LazyLock<Real> = LazyLock::new(|| {
     let model = SentenceModel::load().expect("the model: run scripts/fetch-model.sh");
     let text = Sentences::read(&corpus()).expect("the text: run scripts/fetch-model.sh");
     let original = model.embed(&text.held_out).expect("embeddings");
@@ -214,6 +214,43 @@ fn hqq_without_calibration() {
     assert!(found.cosine >= 0.9600, "{}", found.cosine);
 }
 
+/// What a budget may choose from: every width of `uint`.
+const WIDTHS: &str = "uint2,uint3,uint4,uint5,uint6,uint8";
+
+/// A budget is met, to what one more bit of the smallest tensor would take.
+fn within(budget: f64, arguments: &[&str]) -> Outcome {
+    let text = budget.to_string();
+    let found = run(&[&["--method", "rtn", "--format", WIDTHS, "--budget", &text], arguments].concat());
+    assert!(found.bits <= budget && found.bits > budget - 0.03, "{budget}: {}", found.bits);
+    found
+}
+
+/// Between the widths that one format for all can have, and never worse than it at the same bits.
+#[test]
+fn budgets_without_calibration() {
+    for (budget, error, held_out_error) in
+        [(3.5, 0.1630, 0.1300), (4.0, 0.1210, 0.0940), (4.5, 0.0785, 0.0640), (5.5, 0.0390, 0.0320)]
+    {
+        let found = within(budget, &[]);
+        assert!(found.error <= error, "{budget}: {}", found.error);
+        assert!(found.held_out_error <= held_out_error, "{budget}: {}", found.held_out_error);
+    }
+}
+
+/// With calibration a budget spent by measurement beats one format of equal bits by a quarter and more, on held-out
+/// data: `uint3`, `uint4` and `uint5` for all give 0.1658, 0.0782 and 0.0379.
+#[test]
+fn budgets_with_calibration_beat_one_format_for_all() {
+    let acts = text(REAL.acts.path());
+    for (budget, uniform, held_out_error) in
+        [(3.3, 0.1658, 0.1230), (4.3125, 0.0782, 0.0560), (5.34, 0.0379, 0.0275)]
+    {
+        let found = within(budget, &["--calib", acts]);
+        assert!(found.held_out_error <= held_out_error, "{budget}: {}", found.held_out_error);
+        assert!(held_out_error < 0.75 * uniform);
+    }
+}
+
 /// Changes of basis, at equal bits (16 bits an input for the factors of AWQ). Bounds a little above what was measured.
 #[test]
 fn rotation_and_scale_search() {
@@ -231,4 +268,20 @@ fn rotation_and_scale_search() {
     // 0.0472 -> 0.0453, and the embeddings' cosine 0.9912 -> 0.9925.
     assert!(both.held_out_error <= 0.0460 && both.held_out_error < fed_back.held_out_error, "{both:?}");
     assert!(both.cosine >= 0.9915, "{both:?}");
+}
+
+/// Without calibration, and smaller than ggml's Q4_K, Q3_K and Q2_K by half a bit.
+#[test]
+fn trellis_codes_without_calibration() {
+    for (format, bits, error, held_out_error, cosine) in [
+        ("trellis4", 4.06, 0.0689, 0.05335, 0.9868),
+        ("trellis3", 3.06, 0.1343, 0.1047, 0.9525),
+        ("trellis2", 2.06, 0.2643, 0.2082, 0.8066),
+    ] {
+        let found = run(&["--method", "rtn", "--format", format]);
+        assert!(found.bits <= bits, "{format}: {}", found.bits);
+        assert!(found.error <= error, "{format}: {}", found.error);
+        assert!(found.held_out_error <= held_out_error, "{format}: {}", found.held_out_error);
+        assert!(found.cosine >= cosine, "{format}: {}", found.cosine);
+    }
 }

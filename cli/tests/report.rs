@@ -96,8 +96,9 @@ fn html_is_one_file_that_fetches_nothing_and_escapes_names() {
     {
         assert!(page.contains(expected), "{expected}");
     }
-    // One chart of errors, three spectra, three comparisons.
-    assert_eq!(page.matches("<figure>").count(), 7);
+    // Two charts of errors, three spectra, three comparisons; the limit in one and in the last three.
+    assert_eq!(page.matches("<figure>").count(), 8);
+    assert_eq!(page.matches("2⁻ᵇ, Gaussian limit").count(), 4);
     assert!(!page.contains("NaN"), "no chart holds a NaN");
 }
 

@@ -53,7 +53,8 @@ fn assert_close(a: f64, b: f64, what: &str) {
 fn every_format_is_written_and_read() {
     let names = "int2 int3 int4 int5 int6 int7 int8 uint2 uint3 uint4 uint5 uint6 uint7 uint8 nf2 nf3 nf4 bnb-fp4 \
                  fp8-e4m3 fp8-e5m2 mxfp4 mxfp6-e2m3 mxfp6-e3m2 mxfp8-e4m3 mxfp8-e5m2 mxint8 nvfp4 q4_0 q4_1 q5_0 \
-                 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl binary ternary";
+                 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl binary ternary int4-dyadic \
+                 int8-dyadic";
     let original = Checkpoint::default()
         .f32("wide", &[64, 256], &noise(64 * 256, 40, 0.1))
         .f32("halves", &[64, 128], &noise(64 * 128, 41, 0.1))

@@ -3,7 +3,7 @@
 use rankbit_gpu::{Error, Gpu, Limits, Selection, adapters};
 use rankbit_linalg::faer::Mat;
 use rankbit_lowrank::{Factor, LowRank, Split};
-use rankbit_quant::{FloatFormat, Floats, Rounder, quantize, scheme};
+use rankbit_quant::{Activation, FloatFormat, Floats, Rounder, quantize, scheme};
 
 fn int4(out: usize, features: usize) -> Split {
     let weight = Mat::from_fn(out, features, |i, j| ((i * 31 + j * 17) % 97) as f32 / 97.0 - 0.5);
@@ -53,6 +53,15 @@ fn formats_without_a_kernel_are_named() {
         assert_eq!(error, Error::Unsupported { scheme });
         assert!(error.to_string().contains(name), "{error}");
     }
+}
+
+/// Running it in floats would be another product than the split's.
+#[test]
+fn quantized_inputs_are_refused() {
+    let split = int4(5, 12).with_activation(Activation::INT8).unwrap();
+    let error = Gpu::new().unwrap().upload(&split).unwrap_err();
+    assert_eq!(error, Error::UnsupportedActivation { activation: Activation::INT8 });
+    assert!(error.to_string().contains("int8 per token"), "{error}");
 }
 
 #[test]

@@ -245,6 +245,8 @@ struct State<'a> {
     calibration: Option<Metric>,
     /// `TᵀHT`, for rounders that weigh errors by the layer's inputs.
     hessian: Option<Mat<f64>>,
+    /// What an error of each output counts.
+    row_weights: Option<&'a [f64]>,
     adjustments: Vec<Adjustment>,
 }
 
@@ -285,6 +287,7 @@ impl<'a> State<'a> {
             weight_norm,
             calibration,
             hessian,
+            row_weights: input.moments.and_then(Moments::row_weight),
             adjustments,
         })
     }
@@ -303,7 +306,8 @@ impl<'a> State<'a> {
                     }
                     other => other,
                 };
-                let part = QuantizedPart { scheme, rounder, transform: split.transform(), hessian };
+                let (transform, row_weights) = (split.transform(), self.row_weights);
+                let part = QuantizedPart { scheme, rounder, transform, hessian, row_weights };
                 base = Some(part.project(self.weight, split.low_rank(), &mut self.work, &mut adjustments)?);
                 low_rank = split.low_rank().cloned();
             }

@@ -137,6 +137,9 @@ pub fn front(tensors: &[Tensor]) -> Result<Vec<Total>, Error> {
     Ok(knapsack::hull_front(&choices(tensors))?)
 }
 
+/// 2⁶³: every whole number of bits up to it, and sums of two, are within `u64`.
+const MAX_BITS: f64 = 9_223_372_036_854_775_808.0;
+
 /// The largest whole number of bits that is at most `bits_per_weight` for each of `weights`.
 ///
 /// # Errors
@@ -152,7 +155,7 @@ pub fn budget_bits(bits_per_weight: f64, weights: u64) -> Result<u64, Error> {
     }
     let weights = weights as f64;
     let product = bits_per_weight * weights;
-    if product > 2.0_f64.powi(63) {
+    if product > MAX_BITS {
         return Err(invalid("small enough that all bits can be counted"));
     }
     #[expect(

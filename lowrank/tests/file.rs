@@ -27,7 +27,7 @@ fn recipes() -> Vec<Recipe> {
         recipes.push(Recipe { transform, ..preset::lorc(scheme::UINT4, 2, FloatFormat::F16) });
     }
     for (_, scheme) in scheme::NAMED {
-        if scheme.block_len().is_none() {
+        if !scheme.owns_scales() {
             recipes.push(preset::rtn(scheme.with_group(Group::Tensor)));
             recipes.push(preset::lorc(scheme.with_scale_format(FloatFormat::Bf16), 2, FloatFormat::F32));
         } else {
@@ -40,6 +40,10 @@ fn recipes() -> Vec<Recipe> {
             smooth: Some(0.5),
             rounds: 2,
         }));
+    }
+    for (_, scheme) in scheme::NAMED_VECTOR {
+        recipes.push(preset::rtn(scheme));
+        recipes.push(preset::lorc(scheme.with_scale_format(FloatFormat::Bf16), 2, FloatFormat::F32));
     }
     recipes
 }

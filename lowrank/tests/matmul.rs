@@ -70,7 +70,7 @@ fn case_table() {
         };
         let mut recipes = vec![preset::low_rank(rank, FloatFormat::Bf16), smooth(scheme::UINT4)];
         for (_, scheme) in scheme::NAMED {
-            if scheme.block_len().is_none() {
+            if !scheme.owns_scales() {
                 recipes.push(preset::rtn(scheme.with_group(Group::Size(24))));
             }
             if scheme.grouping((out, features)).is_ok() {

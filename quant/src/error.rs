@@ -74,6 +74,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// An outlier outside the matrix, or not behind the one before it.
+    #[error("outlier {index} is outside the matrix or out of order")]
+    InvalidOutlier {
+        /// Its index among the stored ones.
+        index: usize,
+    },
     /// A size that overflows this machine's address space.
     #[error("{what} is too large for this machine")]
     TooLarge {
@@ -95,6 +101,58 @@ pub enum Error {
         requirement: &'static str,
         /// The value given.
         found: f64,
+    },
+    /// A scale that no dyadic number stands for.
+    #[error(
+        "{what}[{index}] = {found:e} is no dyadic number: it must be positive, at least 2⁻⁹⁶ and below 2⁶²"
+    )]
+    DyadicScale {
+        /// Which scales.
+        what: &'static str,
+        /// Its index.
+        index: usize,
+        /// The scale.
+        found: f64,
+    },
+    /// A multiplier and shift that are no dyadic number of the supported range.
+    #[error(
+        "{multiplier} / 2^{shift} is no dyadic number: b is 1 to 2³¹, b / 2^c at least 2⁻⁹⁶ and below 2⁶²"
+    )]
+    DyadicRange {
+        /// The numerator.
+        multiplier: u32,
+        /// The power of two below it.
+        shift: i32,
+    },
+    /// An integer layer whose parts do not fit together.
+    #[error("integer layer is not valid: {reason}")]
+    InvalidLayer {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An integer layer whose sums could leave i64.
+    #[error("the sums of output {row} could exceed 64 bits")]
+    AccumulatorOverflow {
+        /// The first such output.
+        row: usize,
+    },
+    /// Not as many entries as there must be.
+    #[error("{what}: expected {expected} entries, found {found}")]
+    ElementCount {
+        /// Of what.
+        what: &'static str,
+        /// How many there must be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A number that its format does not hold.
+    #[error("values[{index}] = {found} is outside its format")]
+    CodeOutOfRange {
+        /// Its index.
+        index: usize,
+        /// The number.
+        found: i64,
     },
     /// A policy for activations whose fields make no sense.
     #[error("activation policy is not valid: {reason}")]

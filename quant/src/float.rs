@@ -3,7 +3,7 @@
 //!
 //! Rounding to the stored format is nearest, ties to even. Bytes are little-endian.
 
-use crate::{Error, MiniFloat};
+use crate::{Error, MiniFloat, dyadic::stored};
 use alloc::{vec, vec::Vec};
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
@@ -22,13 +22,16 @@ pub enum FloatFormat {
     /// [`MiniFloat::E4m3`] times one f32 for the whole vector (1 unless said otherwise): the scales of NVFP4.
     /// Values beyond the largest become the largest.
     E4m3,
+    /// A dyadic number `b / 2^c` of 32 bits, for integer-only arithmetic: 24 bits of b, then 8 of c (two's complement).
+    /// No sign. Every f32 from 2⁻¹⁰⁴ on, exactly.
+    Dyadic,
 }
 
 impl FloatFormat {
     /// Bits of one stored value.
     pub const fn bits(self) -> usize {
         match self {
-            Self::F32 => 32,
+            Self::F32 | Self::Dyadic => 32,
             Self::F16 | Self::Bf16 => 16,
             Self::E8m0 | Self::E4m3 => 8,
         }
@@ -47,6 +50,17 @@ impl FloatFormat {
             Self::Bf16 => bf16::from_f32(to_odd(value)).to_f32(),
             Self::E8m0 => e8m0_value(e8m0_code(narrow(value))),
             Self::E4m3 => MiniFloat::E4m3.value(MiniFloat::E4m3.encode(narrow(value))),
+            Self::Dyadic => stored::value(stored::word(narrow(value))),
+        }
+    }
+
+    /// The largest finite value of the formats that hold any number; for the others that of f32.
+    pub(crate) fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            Self::F16 => f16::MAX.to_f32(),
+            Self::Bf16 => bf16::MAX.to_f32(),
+            Self::E8m0 | Self::E4m3 | Self::Dyadic => f32::MAX,
         }
     }
 
@@ -58,6 +72,7 @@ impl FloatFormat {
             Self::Bf16 => "bf16",
             Self::E8m0 => "e8m0",
             Self::E4m3 => "e4m3",
+            Self::Dyadic => "dyadic",
         }
     }
 }
@@ -122,6 +137,8 @@ pub enum Floats {
     E8m0(Vec<u8>),
     /// As codes of E4M3 and the factor of all of them.
     E4m3(Vec<u8>, f32),
+    /// As words of dyadic numbers.
+    Dyadic(Vec<u32>),
 }
 
 impl Floats {
@@ -133,6 +150,7 @@ impl Floats {
             FloatFormat::Bf16 => Self::Bf16(Vec::with_capacity(capacity)),
             FloatFormat::E8m0 => Self::E8m0(Vec::with_capacity(capacity)),
             FloatFormat::E4m3 => Self::E4m3(Vec::with_capacity(capacity), 1.0),
+            FloatFormat::Dyadic => Self::Dyadic(Vec::with_capacity(capacity)),
         }
     }
 
@@ -154,6 +172,7 @@ impl Floats {
             FloatFormat::E4m3 => {
                 Self::E4m3(values.iter().map(|&value| MiniFloat::E4m3.encode(value)).collect(), 1.0)
             }
+            FloatFormat::Dyadic => Self::Dyadic(values.iter().map(|&value| stored::word(value)).collect()),
         }
     }
 
@@ -229,6 +248,9 @@ impl Floats {
             }
             FloatFormat::E8m0 => Self::E8m0(bytes.to_vec()),
             FloatFormat::E4m3 => Self::E4m3(bytes.to_vec(), 1.0),
+            FloatFormat::Dyadic => Self::Dyadic(
+                bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
+            ),
         };
         match (0..len).find(|&i| !floats.get(i).is_finite()) {
             Some(index) => Err(Error::StoredNonFinite { what, index }),
@@ -243,6 +265,7 @@ impl Floats {
             Self::F16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::Bf16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Self::E8m0(v) | Self::E4m3(v, _) => v.clone(),
+            Self::Dyadic(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
         }
     }
 
@@ -273,6 +296,11 @@ impl Floats {
                 v.push(code);
                 MiniFloat::E4m3.value(code) * *global
             }
+            Self::Dyadic(v) => {
+                let word = stored::word(narrow(value));
+                v.push(word);
+                stored::value(word)
+            }
         }
     }
 
@@ -284,6 +312,7 @@ impl Floats {
             Self::Bf16(_) => FloatFormat::Bf16,
             Self::E8m0(_) => FloatFormat::E8m0,
             Self::E4m3(..) => FloatFormat::E4m3,
+            Self::Dyadic(_) => FloatFormat::Dyadic,
         }
     }
 
@@ -294,6 +323,7 @@ impl Floats {
             Self::F16(v) => v.len(),
             Self::Bf16(v) => v.len(),
             Self::E8m0(v) | Self::E4m3(v, _) => v.len(),
+            Self::Dyadic(v) => v.len(),
         }
     }
 
@@ -313,6 +343,7 @@ impl Floats {
             Self::Bf16(v) => v[index].to_f32(),
             Self::E8m0(v) => e8m0_value(v[index]),
             Self::E4m3(v, global) => MiniFloat::E4m3.value(v[index]) * global,
+            Self::Dyadic(v) => stored::value(v[index]),
         }
     }
 
@@ -326,7 +357,7 @@ impl Floats {
             Self::F32(v) => out.copy_from_slice(&v[range]),
             Self::F16(v) => v[range].convert_to_f32_slice(out),
             Self::Bf16(v) => v[range].convert_to_f32_slice(out),
-            Self::E8m0(_) | Self::E4m3(..) => {
+            Self::E8m0(_) | Self::E4m3(..) | Self::Dyadic(_) => {
                 for (index, value) in range.zip(out) {
                     *value = self.get(index);
                 }

@@ -49,11 +49,16 @@ extern crate std;
 
 pub mod activation;
 mod block;
+pub mod clustered;
 pub mod code;
 mod codec;
+pub mod dyadic;
 mod error;
 mod float;
 mod group;
+#[cfg(feature = "solve")]
+pub mod halo;
+pub mod lattice;
 pub mod matmul;
 pub mod pack;
 mod quantized;
@@ -63,6 +68,8 @@ mod scale;
 pub mod scheme;
 pub mod simd;
 pub mod transform;
+pub mod trellis;
+pub mod vector;
 
 pub use activation::{Activation, Activations};
 pub use block::Block;
@@ -70,11 +77,14 @@ pub use code::{Code, MiniFloat, Table};
 pub use error::Error;
 pub use float::{FloatFormat, Floats};
 pub use group::{Group, Grouping};
+pub use lattice::Lattice;
 pub use quantized::{PartLengths, Quantized, part_lengths};
 #[cfg(feature = "solve")]
-pub use rounder::{Context, quantize, quantize_with};
+pub use rounder::{Context, quantize, quantize_with, trellis_columns};
 pub use rounder::{Rounded, Rounder, nearest};
 pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme, ZeroPoint};
 pub use transform::Smooth;
 #[cfg(feature = "solve")]
 pub use transform::{Permutation, Transform};
+pub use trellis::{Rate, Trellis};
+pub use vector::{ColumnParts, Outliers};

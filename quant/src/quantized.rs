@@ -9,13 +9,24 @@
 //! | global scale | one f32, the common factor of E4M3 scales; only for those |
 //! | zeros | one bit stream of all zero points, in the order of the scales, as wide as the codes; empty without |
 //!
-//! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside.
+//! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside. Vector
+//! codes have parts for their columns: see [`vector`](crate::vector).
 
-use crate::codec::Decoder;
-use crate::{Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack, rows};
+use crate::codec;
+use crate::{ColumnParts, Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack, rows, vector};
 use alloc::{vec, vec::Vec};
 #[cfg(feature = "solve")]
 use rankbit_linalg::faer::Mat;
+
+/// What decodes rows of a matrix, everything in it that rows share.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one on the stack for each call; a box would be one for each row"
+)]
+pub(crate) enum Decoder<'a> {
+    Scalar(codec::Decoder),
+    Vector(vector::Decoder<'a>),
+}
 
 /// A matrix `[out, in]` of few bits.
 #[derive(Clone, PartialEq, Debug)]
@@ -26,6 +37,8 @@ pub struct Quantized {
     codes: Vec<u8>,
     scales: Floats,
     zeros: Vec<u8>,
+    /// What vector codes keep for their columns.
+    columns: Option<ColumnParts>,
 }
 
 impl Quantized {
@@ -43,6 +56,9 @@ impl Quantized {
         zeros: Vec<u8>,
     ) -> Result<Self, Error> {
         scheme.check()?;
+        if scheme.code.is_vector() {
+            return Err(Error::InvalidScheme { reason: "vector codes have parts for their columns" });
+        }
         let grouping = scheme.grouping(shape)?;
         let lengths = part_lengths(shape, &scheme)?;
         for (part, expected, found) in [
@@ -60,9 +76,30 @@ impl Quantized {
         if let Some(index) = (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
             return Err(Error::StoredNonFinite { what: "scales", index });
         }
-        let quantized = Self { shape, scheme, grouping, codes, scales, zeros };
+        let quantized = Self { shape, scheme, grouping, codes, scales, zeros, columns: None };
         quantized.check_codes()?;
         Ok(quantized)
+    }
+
+    /// Assembles the storage of vector codes from its parts: codes, one scale for each row, and what belongs to the
+    /// columns.
+    ///
+    /// # Errors
+    /// As [`Quantized::from_parts`] and [`ColumnParts::new`]; [`Error::InvalidScheme`] for a scheme of scalar codes.
+    pub fn from_vector_parts(
+        shape: (usize, usize),
+        scheme: Scheme,
+        codes: Vec<u8>,
+        scales: Floats,
+        columns: ColumnParts,
+    ) -> Result<Self, Error> {
+        let grouping = vector::check_parts(shape, &scheme, &codes, &scales, &columns)?;
+        Ok(Self { shape, scheme, grouping, codes, scales, zeros: Vec::new(), columns: Some(columns) })
+    }
+
+    /// What vector codes keep for their columns; `None` for scalar codes.
+    pub const fn columns(&self) -> Option<&ColumnParts> {
+        self.columns.as_ref()
     }
 
     /// Whether every code is a number, where a code can be anything else, and every scale inside a block.
@@ -164,6 +201,7 @@ impl Quantized {
         let global = if self.scales.global_scale().is_some() { size_of::<f32>() } else { 0 };
         let scales = self.scales.len() * self.scales.format().bytes();
         (self.codes.len() + scales + global + self.zeros.len()) as u64 * 8
+            + self.columns.as_ref().map_or(0, ColumnParts::stored_bits)
     }
 
     /// Writes row `row`, decoded, to `out`: `ŵ = s · (value(code) - z)`, each a single f32 rounding.
@@ -188,6 +226,10 @@ impl Quantized {
     /// [`Error::ShapeMismatch`] when `out` does not have `out · in` entries.
     pub fn dequantize_into(&self, out: &mut [f32]) -> Result<(), Error> {
         rows::check_len("output", out.len(), self.shape)?;
+        if let Some(decoder) = vector::Decoder::new(self) {
+            decoder.all_into(out);
+            return Ok(());
+        }
         let decoder = self.decoder();
         for (row, out) in out.chunks_exact_mut(self.shape.1.max(1)).enumerate() {
             self.decode_row(row, &decoder, out);
@@ -199,6 +241,11 @@ impl Quantized {
     #[cfg(feature = "solve")]
     pub fn dequantize(&self) -> Mat<f32> {
         let (rows, cols) = self.shape;
+        if let Some(decoder) = vector::Decoder::new(self) {
+            let mut values = vec![0.0; rows * cols];
+            decoder.all_into(&mut values);
+            return Mat::from_fn(rows, cols, |i, j| values[i * cols + j]);
+        }
         let decoder = self.decoder();
         let mut row_values = vec![0.0; cols];
         let mut matrix = Mat::zeros(rows, cols);
@@ -212,12 +259,19 @@ impl Quantized {
     }
 
     /// What [`Quantized::decode_row`] needs, the same for all rows.
-    pub(crate) fn decoder(&self) -> Decoder {
-        Decoder::new(self.scheme.code)
+    pub(crate) fn decoder(&self) -> Decoder<'_> {
+        match vector::Decoder::new(self) {
+            Some(decoder) => Decoder::Vector(decoder),
+            None => Decoder::Scalar(codec::Decoder::new(self.scheme.code)),
+        }
     }
 
     /// Decodes row `row` into `out` (`in` entries).
-    pub(crate) fn decode_row(&self, row: usize, decoder: &Decoder, out: &mut [f32]) {
+    pub(crate) fn decode_row(&self, row: usize, decoder: &Decoder<'_>, out: &mut [f32]) {
+        let decoder = match decoder {
+            Decoder::Vector(decoder) => return decoder.row(row, out),
+            Decoder::Scalar(decoder) => decoder,
+        };
         if let Layout::Block(block) = self.scheme.layout {
             let blocks = self.row_codes(row).chunks_exact(block.bytes());
             for (bytes, out) in blocks.zip(out.chunks_mut(self.grouping.size)) {
@@ -243,9 +297,12 @@ pub struct PartLengths {
     pub scales: usize,
     /// Bytes of all zero points.
     pub zeros: usize,
+    /// Bytes of what vector codes keep for their columns, outliers apart.
+    pub columns: usize,
 }
 
-/// Sizes of the parts of a matrix `shape` stored by `scheme`.
+/// Sizes of the parts of a matrix `shape` stored by `scheme`: those of a trellis under a budget as if it were spent to
+/// the last bit, and no outliers.
 ///
 /// # Errors
 /// [`Error::GroupSize`] for a group size of 0 or an `in` that blocks do not divide, [`Error::TooLarge`] when a size
@@ -254,9 +311,12 @@ pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLength
     let (rows, cols) = shape;
     let bits = scheme.code.bits();
     let grouping = scheme.grouping(shape)?;
+    if scheme.code.is_vector() {
+        return vector::part_lengths(shape, scheme);
+    }
     if let Layout::Block(block) = scheme.layout {
         let codes = grouping.scales.checked_mul(block.bytes()).ok_or(Error::TooLarge { what: "blocks" })?;
-        return Ok(PartLengths { codes, scales: 0, zeros: 0 });
+        return Ok(PartLengths { codes, scales: 0, zeros: 0, columns: 0 });
     }
     let codes = pack::packed_len(cols, bits)
         .and_then(|row| row.checked_mul(rows))
@@ -268,5 +328,5 @@ pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLength
             pack::packed_len(grouping.scales, bits).ok_or(Error::TooLarge { what: "zero points" })?
         }
     };
-    Ok(PartLengths { codes, scales: grouping.scales, zeros })
+    Ok(PartLengths { codes, scales: grouping.scales, zeros, columns: 0 })
 }

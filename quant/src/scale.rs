@@ -50,7 +50,7 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
             ScaleRule::Range => (high - low) / steps,
             ScaleRule::Power(rule) => power(absmax, scheme.code, rule),
             ScaleRule::LeastSquares => means.get(index).copied().unwrap_or(0.0),
-            ScaleRule::Block => 0.0,
+            ScaleRule::Block | ScaleRule::Rms => 0.0,
         };
         Range { scale: scale.min(largest), low, absmax: f64::from(absmax) }
     };

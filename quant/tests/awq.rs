@@ -50,10 +50,14 @@ fn equals_an_independent_implementation_on_a_real_layer() {
             assert!((found / expected - 1.0).abs() <= 0.001, "{found} {expected}");
         }
 
-        let clipped =
-            quantize_with(weight, &scheme, Rounder::Clip, &Context { hessian: Some(gram.as_ref()) })
-                .unwrap()
-                .quantized;
+        let clipped = quantize_with(
+            weight,
+            &scheme,
+            Rounder::Clip,
+            &Context { hessian: Some(gram.as_ref()), ..Context::default() },
+        )
+        .unwrap()
+        .quantized;
         let nearest =
             quantize_with(weight, &scheme, Rounder::Nearest, &Context::default()).unwrap().quantized;
         let (losses, total) = blocks(weight, &clipped, gram.as_ref(), 32);
@@ -131,7 +135,7 @@ proptest! {
         let scheme = SCHEMES[which].with_group(Group::Size(16));
         let identity = Mat::from_fn(inputs, inputs, |i, j| f64::from(u8::from(i == j)));
         let hessian = with.then_some(gram.as_ref());
-        let clipped = quantize_with(w.as_ref(), &scheme, Rounder::Clip, &Context { hessian }).unwrap().quantized;
+        let clipped = quantize_with(w.as_ref(), &scheme, Rounder::Clip, &Context { hessian, ..Context::default() }).unwrap().quantized;
         let nearest = quantize_with(w.as_ref(), &scheme, Rounder::Nearest, &Context::default()).unwrap().quantized;
         let h = hessian.unwrap_or(identity.as_ref());
         let (ours, _) = blocks(w.as_ref(), &clipped, h, 16);
@@ -183,7 +187,9 @@ fn bad_input() {
     let one = Mat::from_fn(1, 1, |_, _| 2.5_f32);
     let metric = Metric::identity();
     search(one.as_ref(), &[0.3], &metric, &scheme::UINT4, &Options::default()).unwrap();
-    let clip = |hessian| quantize_with(w.as_ref(), &scheme::UINT4, Rounder::Clip, &Context { hessian });
+    let clip = |hessian| {
+        quantize_with(w.as_ref(), &scheme::UINT4, Rounder::Clip, &Context { hessian, ..Context::default() })
+    };
     let small = Mat::<f64>::zeros(3, 3);
     assert!(matches!(clip(Some(small.as_ref())), Err(Error::ShapeMismatch { .. })));
     assert_eq!(clip(None).unwrap().quantized.shape(), (3, 16));

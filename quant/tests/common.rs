@@ -15,7 +15,7 @@ pub(crate) fn view(matrix: &Matrix) -> MatRef<'_, f32> {
 
 /// The named schemes whose groups and scales may be any.
 pub(crate) fn free() -> Vec<(&'static str, Scheme)> {
-    scheme::NAMED.into_iter().filter(|(_, scheme)| scheme.block_len().is_none()).collect()
+    scheme::NAMED.into_iter().filter(|(_, scheme)| !scheme.owns_scales()).collect()
 }
 
 /// The named schemes with blocks of their own.

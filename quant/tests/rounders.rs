@@ -29,7 +29,7 @@ fn gram(n: usize, seed: u64) -> Mat<f64> {
 }
 
 fn calibrated(weight: &Mat<f32>, scheme: &Scheme, rounder: Rounder, gram: &Mat<f64>) -> Quantized {
-    let context = Context { hessian: Some(gram.as_ref()) };
+    let context = Context { hessian: Some(gram.as_ref()), ..Context::default() };
     quantize_with(weight.as_ref(), scheme, rounder, &context).expect("a valid matrix").quantized
 }
 
@@ -57,7 +57,7 @@ proptest! {
         let Ok(plain) = quantize(w.as_ref(), &scheme, Rounder::Nearest) else {
             // A block format on a width that it does not divide: the others say the same.
             for rounder in CALIBRATED {
-                let context = Context { hessian: Some(h.as_ref()) };
+                let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
                 prop_assert!(quantize_with(w.as_ref(), &scheme, rounder, &context).is_err());
             }
             return Ok(());
@@ -65,7 +65,7 @@ proptest! {
         let all = CALIBRATED.into_iter().chain([Rounder::Mse, Rounder::HQQ, Rounder::Stochastic { seed: 1 }]);
         for rounder in all {
             if !scheme.layout.is_planar() {
-                let context = Context { hessian: Some(h.as_ref()) };
+                let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
                 let found = quantize_with(w.as_ref(), &scheme, rounder, &context);
                 prop_assert!(matches!(found, Err(Error::InvalidScheme { .. })), "{:?}", found);
                 continue;
@@ -230,7 +230,7 @@ fn scales_too_small_for_f16_are_widened() {
     let w = Mat::from_fn(2, 64, |i, j| ((i + 3 * j) % 16) as f32 * 1e-9);
     let h = gram(64, 3);
     for rounder in CALIBRATED.into_iter().chain([Rounder::Mse, Rounder::HQQ]) {
-        let context = Context { hessian: Some(h.as_ref()) };
+        let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
         let found = quantize_with(w.as_ref(), &scheme::UINT4, rounder, &context).unwrap();
         assert_eq!(found.widened_from, Some(FloatFormat::F16), "{rounder:?}");
         assert!(error(&w, &found.quantized, &Metric::identity()) < 0.2, "{rounder:?}");
@@ -241,7 +241,7 @@ fn scales_too_small_for_f16_are_widened() {
 fn bad_input() {
     let (w, h) = (gaussian(3, 20, 1), gram(20, 1));
     let run = |rounder: Rounder, h: &Mat<f64>| {
-        let context = Context { hessian: Some(h.as_ref()) };
+        let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
         quantize_with(w.as_ref(), &scheme::UINT4, rounder, &context).map(|_| ())
     };
     for rounder in CALIBRATED {
@@ -253,7 +253,7 @@ fn bad_input() {
         assert!(matches!(run(rounder, &bad), Err(Error::Linalg(LinalgError::NonFinite { .. }))));
         let mut bad = w.clone();
         bad[(1, 7)] = f32::INFINITY;
-        let context = Context { hessian: Some(h.as_ref()) };
+        let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
         let found = quantize_with(bad.as_ref(), &scheme::UINT4, rounder, &context);
         assert_eq!(found, Err(Error::NonFinite { row: 1, col: 7 }));
     }

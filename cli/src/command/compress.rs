@@ -3,10 +3,12 @@
 mod args;
 mod budget;
 mod merge;
+mod outlook;
 mod output;
 mod page;
 mod rest;
 mod run;
+mod selection;
 
 pub(crate) use args::Args;
 pub(crate) use run::run;

@@ -10,7 +10,7 @@ use super::Global;
 use crate::container::writer::AtomicFile;
 use crate::error::Error;
 use crate::output::print;
-use crate::report::terminal;
+use crate::report::{limit, terminal};
 use measure::{Bench, Row};
 
 /// Flags of `demo`.
@@ -61,8 +61,16 @@ fn text(bench: &Bench<'_>, rows: &[Row]) -> String {
 
 /// Column headings, the GPU's only when there is one.
 fn headings(bench: &Bench<'_>) -> Vec<&'static str> {
-    let mut headings =
-        vec!["method", "format", "bits/weight", "error", "fit s", "CPU ms, 1 token", "CPU ms, 32"];
+    let mut headings = vec![
+        "method",
+        "format",
+        "bits/weight",
+        "error",
+        limit::HEADING,
+        "fit s",
+        "CPU ms, 1 token",
+        "CPU ms, 32",
+    ];
     if bench.has_gpu() {
         headings.extend(["GPU ms, 1 token", "GPU ms, 32"]);
     }
@@ -77,6 +85,7 @@ fn cells(bench: &Bench<'_>, row: &Row) -> Vec<String> {
         row.format.to_owned(),
         format!("{:.3}", row.bits),
         format!("{:.4}", row.error),
+        limit::ratio(row.bits, row.error),
         terminal::optional(row.seconds, 2),
         milliseconds(Some(row.cpu[0])),
         milliseconds(Some(row.cpu[1])),

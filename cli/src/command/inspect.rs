@@ -49,6 +49,8 @@ struct Tensor<'a> {
     format: Option<&'a str>,
     group: Option<&'a GroupName>,
     rank: Option<usize>,
+    /// What the quantized term's inputs become; null when they stay floats.
+    activations: Option<String>,
     relative_error: Option<f64>,
     metric_error: Option<f64>,
     source_sha256: Option<&'a str>,
@@ -120,6 +122,10 @@ fn listing(checkpoint: &Checkpoint) -> Listing<'_> {
             format: record.and_then(|record| record.format.as_deref()),
             group: record.and_then(|record| record.group.as_ref()),
             rank: record.and_then(|record| record.rank),
+            activations: record
+                .map(|record| record.split.activation)
+                .filter(|policy| !policy.is_float())
+                .map(|policy| policy.to_string()),
             relative_error: record.and_then(|record| record.relative_error),
             metric_error: record.and_then(|record| record.metric_error),
             source_sha256: record.map(|record| record.source_sha256.as_str()),
@@ -167,6 +173,10 @@ fn text(listing: &Listing<'_>) -> String {
     if compressed {
         headings.extend(["method", "format", "group", "rank", "bits/weight", "error"]);
     }
+    let inputs = listing.tensors.iter().any(|tensor| tensor.activations.is_some());
+    if inputs {
+        headings.push("inputs");
+    }
     let mut rows = table(&headings, 1);
     for tensor in &listing.tensors {
         let name = printable(tensor.name).into_owned();
@@ -181,6 +191,9 @@ fn text(listing: &Listing<'_>) -> String {
                 optional(tensor.bits_per_weight, 3),
                 optional(tensor.relative_error, 4),
             ]);
+        }
+        if inputs {
+            row.push(tensor.activations.clone().unwrap_or_else(|| "float".to_owned()));
         }
         rows.add_row(row);
     }

@@ -22,6 +22,7 @@ pub(crate) const fn part_format(dtype: Dtype) -> Option<FloatFormat> {
     match dtype {
         Dtype::F8_E8M0 => Some(FloatFormat::E8m0),
         Dtype::F8_E4M3 => Some(FloatFormat::E4m3),
+        Dtype::U32 => Some(FloatFormat::Dyadic),
         _ => float_format(dtype),
     }
 }
@@ -31,6 +32,7 @@ pub(crate) const fn dtype(format: FloatFormat) -> Dtype {
     match format {
         FloatFormat::E8m0 => Dtype::F8_E8M0,
         FloatFormat::E4m3 => Dtype::F8_E4M3,
+        FloatFormat::Dyadic => Dtype::U32,
         FloatFormat::F32 => Dtype::F32,
         FloatFormat::F16 => Dtype::F16,
         FloatFormat::Bf16 => Dtype::BF16,
@@ -75,6 +77,11 @@ pub(crate) fn to_f32(format: FloatFormat, bytes: &[u8], out: &mut [f32]) {
         }
         FloatFormat::E8m0 => Floats::E8m0(bytes.to_vec()).decode_into(0, out),
         FloatFormat::E4m3 => Floats::E4m3(bytes.to_vec(), 1.0).decode_into(0, out),
+        FloatFormat::Dyadic => {
+            let (words, _) = bytes.as_chunks::<4>();
+            let words = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
+            Floats::Dyadic(words).decode_into(0, out);
+        }
     }
 }
 
@@ -110,7 +117,7 @@ pub(crate) fn extend_bytes(format: FloatFormat, values: &[f32], bytes: &mut Vec<
             }
         }
         // These saturate.
-        FloatFormat::E8m0 | FloatFormat::E4m3 => {
+        FloatFormat::E8m0 | FloatFormat::E4m3 | FloatFormat::Dyadic => {
             bytes.extend_from_slice(&Floats::encode(values, format).to_bytes());
         }
     }

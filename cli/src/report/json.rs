@@ -81,6 +81,8 @@ pub(crate) struct Tensor {
     pub(crate) group: Option<GroupName>,
     /// Rank of the low-rank term.
     pub(crate) rank: Option<usize>,
+    /// What the quantized term's inputs become; null when they stay floats.
+    pub(crate) activations: Option<String>,
     /// Sparsity pattern; no method has one yet.
     pub(crate) sparsity: Option<String>,
     /// Every stored bit, padding included, over the weights.

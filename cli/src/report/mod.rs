@@ -2,5 +2,6 @@
 
 pub(crate) mod html;
 pub(crate) mod json;
+pub(crate) mod limit;
 pub(crate) mod svg;
 pub(crate) mod terminal;

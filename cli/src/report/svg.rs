@@ -4,6 +4,7 @@
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::error::Error;
 
@@ -18,6 +19,8 @@ pub(crate) struct Series {
     pub(crate) line: bool,
     /// Mark the points.
     pub(crate) marks: bool,
+    /// Text under the middle of the line; none when empty.
+    pub(crate) label: String,
 }
 
 /// What a chart shows; y is logarithmic when `log` is set.
@@ -120,6 +123,13 @@ impl Chart {
             if series.marks {
                 let mark = |&point: &(f64, f64)| Circle::new(point, 3, color.filled());
                 chart.draw_series(points.iter().map(mark)).map_err(fail)?;
+            }
+            if let (Some(first), Some(last), false) = (points.first(), points.last(), series.label.is_empty())
+            {
+                let middle = ((first.0 + last.0) / 2.0, (first.1 + last.1) / 2.0);
+                let style = (FONT, 12).into_font().color(&color).pos(Pos::new(HPos::Right, VPos::Top));
+                let label = EmptyElement::at(middle) + Text::new(series.label.clone(), (-6, 4), style);
+                chart.draw_series(std::iter::once(label)).map_err(fail)?;
             }
         }
         Ok(())
@@ -229,7 +239,13 @@ mod tests {
             x_label: "bits".to_owned(),
             y_label: "error".to_owned(),
             log: true,
-            series: vec![Series { color: 2, points: vec![(2.0, 0.5), (4.0, 0.1)], line: true, marks: true }],
+            series: vec![Series {
+                color: 2,
+                points: vec![(2.0, 0.5), (4.0, 0.1)],
+                line: true,
+                marks: true,
+                label: "a < b".to_owned(),
+            }],
             size: (400, 300),
             ..Chart::default()
         };
@@ -237,6 +253,7 @@ mod tests {
         for class in ["stroke-2", "fill-2", "fill-ink", "stroke-axis", "stroke-grid"] {
             assert!(svg.contains(&format!("class=\"{class}\"")), "{class}: {svg}");
         }
+        assert!(svg.contains("a &lt; b"), "the label is text: {svg}");
         assert!(!svg.contains("=\"#0"), "a sentinel colour is left: {svg}");
         assert!(svg.contains("viewBox=\"0 0 400 300\"") && !svg.contains("width=\"400\""));
     }
@@ -244,7 +261,13 @@ mod tests {
     #[test]
     fn hopeless_data_draw_nothing_or_something_but_do_not_fail() {
         let render = |log, points: &[(f64, f64)]| {
-            let series = vec![Series { color: 1, points: points.to_vec(), line: true, marks: true }];
+            let series = vec![Series {
+                color: 1,
+                points: points.to_vec(),
+                line: true,
+                marks: true,
+                label: "a line".to_owned(),
+            }];
             Chart { log, series, size: (300, 200), ..Chart::default() }.render().expect("draws")
         };
         for log in [false, true] {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
-use super::json;
+use super::{json, limit};
 use crate::command::bytes;
 use crate::error::{Error, printable};
 use crate::output::print;
@@ -53,7 +53,7 @@ pub(crate) fn compressed(report: &json::Report) -> Result<(), Error> {
     let metric = report.total.metric_error.is_some();
     // One format for all is what was asked for; else it is news.
     let mixed = report.tensors.windows(2).any(|pair| pair[0].format != pair[1].format);
-    let mut headings = vec!["tensor", "shape", "bits/weight", "error"];
+    let mut headings = vec!["tensor", "shape", "bits/weight", "error", limit::HEADING];
     if mixed {
         headings.insert(2, "format");
     }
@@ -67,6 +67,7 @@ pub(crate) fn compressed(report: &json::Report) -> Result<(), Error> {
             shape(&tensor.shape),
             format!("{:.3}", tensor.bits_per_weight),
             format!("{:.4}", tensor.relative_error),
+            limit::ratio(tensor.bits_per_weight, tensor.relative_error),
         ];
         if metric {
             row.push(optional(tensor.metric_error, 4));
@@ -82,9 +83,18 @@ pub(crate) fn compressed(report: &json::Report) -> Result<(), Error> {
         format!("{}", report.tensors.len()),
         optional(total.bits_per_weight, 3),
         optional(total.relative_error, 4),
+        total
+            .bits_per_weight
+            .zip(total.relative_error)
+            .map_or_else(String::new, |(bits, error)| limit::ratio(bits, error)),
     ];
-    let mut mean =
-        vec!["mean".to_owned(), String::new(), String::new(), optional(total.mean_relative_error, 4)];
+    let mut mean = vec![
+        "mean".to_owned(),
+        String::new(),
+        String::new(),
+        optional(total.mean_relative_error, 4),
+        String::new(),
+    ];
     if metric {
         row.push(optional(total.metric_error, 4));
         mean.push(optional(total.mean_metric_error, 4));
@@ -98,7 +108,7 @@ pub(crate) fn compressed(report: &json::Report) -> Result<(), Error> {
     if report.tensors.is_empty() {
         text.push_str("no tensor was compressed\n");
     } else {
-        text.push_str(&format!("{}\n", rows.trim_fmt()));
+        text.push_str(&format!("{}\n{}\n", rows.trim_fmt(), limit::NOTE));
     }
     text.push_str(&left_alone(&report.skipped));
     if let Some(budget) = &report.budget {

@@ -12,6 +12,8 @@ pub(crate) struct QuantizedPart<'a> {
     pub(crate) transform: Option<&'a Transform>,
     /// The calibration's Gram matrix in the transform's basis, `TᵀHT`.
     pub(crate) hessian: Option<MatRef<'a, f64>>,
+    /// What an error of each output counts, when calibration says so.
+    pub(crate) row_weights: Option<&'a [f64]>,
 }
 
 impl QuantizedPart<'_> {
@@ -36,7 +38,8 @@ impl QuantizedPart<'_> {
                 MatRef::from_row_major_slice(work, weight.nrows(), cols)
             }
         };
-        let rounded = quantize_with(target, self.scheme, self.rounder, &Context { hessian: self.hessian })?;
+        let context = Context { hessian: self.hessian, row_weights: self.row_weights };
+        let rounded = quantize_with(target, self.scheme, self.rounder, &context)?;
         if let Some(asked) = rounded.widened_from {
             adjustments.push(Adjustment::ScalesWidened { asked });
         }

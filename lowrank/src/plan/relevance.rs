@@ -22,7 +22,7 @@ use crate::Error;
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Rule {
     /// All of them, the sum kept away from 0 by this fraction of the sum of magnitudes; what the stabilizer would
-    /// swallow is given back evenly. 0 to 1; 0.01 is usual.
+    /// swallow is given back by magnitude. 0 to 1; 0.01 is usual.
     Epsilon(f64),
     /// The positive ones alone.
     Positive,
@@ -231,25 +231,24 @@ fn backward(
 
 /// Turns contributions into their shares of `relevance`, whose sum is `relevance`.
 fn spread(shares: &mut [f64], relevance: f64, rule: Rule) {
-    let (sum, stabilizer) = match rule {
-        Rule::Positive => {
-            shares.iter_mut().for_each(|share| *share = share.max(0.0));
-            (shares.iter().sum::<f64>(), 0.0)
-        }
-        Rule::Epsilon(epsilon) => {
-            let sum: f64 = shares.iter().sum();
-            (sum, epsilon * shares.iter().map(|share| share.abs()).sum::<f64>())
-        }
+    if rule == Rule::Positive {
+        shares.iter_mut().for_each(|share| *share = share.max(0.0));
+    }
+    let sum: f64 = shares.iter().sum();
+    let magnitudes: f64 = shares.iter().map(|share| share.abs()).sum();
+    let stabilizer = match rule {
+        Rule::Positive => 0.0,
+        Rule::Epsilon(epsilon) => epsilon * magnitudes,
     };
     let divisor = sum + if sum < 0.0 { -stabilizer } else { stabilizer };
-    let even = shares.len().max(1) as f64;
     if divisor == 0.0 {
-        shares.fill(relevance / even);
+        let even = relevance / shares.len().max(1) as f64;
+        shares.fill(even);
         return;
     }
     // What the stabilizer holds back.
-    let rest = relevance * (1.0 - sum / divisor) / even;
-    shares.iter_mut().for_each(|share| *share = *share / divisor * relevance + rest);
+    let rest = relevance * (1.0 - sum / divisor) / magnitudes;
+    shares.iter_mut().for_each(|share| *share = *share / divisor * relevance + rest * share.abs());
 }
 
 fn check_rule(rule: Rule) -> Result<(), Error> {

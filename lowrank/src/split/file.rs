@@ -7,12 +7,22 @@
 //! | `scales` | scale format | `[out, groups]`, or `[1, 1]` for a whole-matrix group | |
 //! | `global_scale` | f32 | `[1]` | the common factor of E4M3 scales |
 //! | `zeros` | u8 | `[bytes]` | zero points, one bit stream in the order of the scales |
+//! | `column_scales` | u8 | `[in]` | vector codes: the columns' scales ([`rankbit_quant::vector::scale`]) |
+//! | `rates` | u8 | `[⌈in/2⌉]` | trellis under a budget: bits of a weight in each column, 4 bits each, even columns in the low half |
+//! | `outlier_positions` | u8 | `[outliers, 4]` | vector codes: u32 each, `column · out + row`, increasing |
+//! | `outlier_values` | scale format | `[outliers]` | what is added to the codes there |
 //! | `smooth` | f16 or f32 | `[in]` | λ |
 //! | `permutation` | u8 | `[in, bytes]` | which input each position takes, little-endian numbers of 1, 2 or 4 bytes |
 //! | `left` | factor format | `[out, r]` | L |
 //! | `right` | factor format | `[r, in]` | R |
 //!
-//! A rotation has no part: its order and its seed are in the header. Only the parts that a split has are present. All numbers are little-endian.
+//! Codes of a trellis are one part of `[bytes]`, the columns' streams one after another
+//! ([`rankbit_quant::trellis::stream`]); those of a lattice `[out, bytes of a row]`.
+//! Dyadic scales are u32 words `b + 2²⁴·c` for `b / 2^c` ([`FloatFormat::Dyadic`]).
+//! A rotation has no part: its order and its seed are in the header. Only the parts that a split has are present.
+//! All numbers are little-endian.
+
+mod vector;
 
 use crate::{Error, Factor, LowRank, Split};
 use alloc::{
@@ -23,7 +33,7 @@ use alloc::{
     vec::Vec,
 };
 use rankbit_quant::transform::{Hadamard, Permutation, Smooth, Transform};
-use rankbit_quant::{Activation, FloatFormat, Floats, Quantized, Scheme, ZeroPoint};
+use rankbit_quant::{Activation, Code, FloatFormat, Floats, Quantized, Scheme, ZeroPoint};
 use serde::{Deserialize, Serialize};
 
 /// Element type of a part.
@@ -60,8 +70,20 @@ pub struct PartView<'a> {
 }
 
 /// Names of all parts that a split can have.
-pub const PART_NAMES: [&str; 8] =
-    ["codes", "scales", "global_scale", "zeros", "smooth", "permutation", "left", "right"];
+pub const PART_NAMES: [&str; 12] = [
+    "codes",
+    "scales",
+    "global_scale",
+    "zeros",
+    "column_scales",
+    "rates",
+    "outlier_positions",
+    "outlier_values",
+    "smooth",
+    "permutation",
+    "left",
+    "right",
+];
 
 /// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -146,10 +168,11 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
     };
     if let Some(base) = split.base() {
         let row_bytes = base.codes().len().checked_div(rows).unwrap_or(0);
+        let trellis = matches!(base.scheme().code, Code::Trellis(_));
         parts.push(Part {
             name: "codes",
             element: PartType::U8,
-            shape: vec![rows, row_bytes],
+            shape: if trellis { vec![base.codes().len()] } else { vec![rows, row_bytes] },
             bytes: base.codes().to_owned(),
         });
         if base.scheme().layout.is_planar() {
@@ -162,6 +185,9 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
         if base.scheme().zero == ZeroPoint::Integer {
             let zeros = base.zeros().to_owned();
             parts.push(Part { name: "zeros", element: PartType::U8, shape: vec![zeros.len()], bytes: zeros });
+        }
+        if let Some(columns) = base.columns() {
+            vector::write(columns, &mut parts);
         }
     }
     if let Some(smooth) = split.transform().and_then(Transform::smooth) {
@@ -229,6 +255,10 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             "zeros" => header.scheme.is_some_and(|scheme| scheme.zero == ZeroPoint::Integer),
             "smooth" => header.smooth.is_some(),
             "permutation" => header.permuted,
+            "column_scales" | "outlier_positions" | "outlier_values" => {
+                header.scheme.is_some_and(|scheme| scheme.code.is_vector())
+            }
+            "rates" => header.scheme.is_some_and(|scheme| vector::is_rated(&scheme)),
             // The factors.
             _ => header.low_rank.is_some(),
         };
@@ -238,19 +268,11 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             });
         }
     }
-    let part = |name: &'static str, element: PartType, shape: &[usize]| match find(name) {
-        None => Err(Error::MissingPart { part: name }),
-        Some(view) if view.element == element && view.shape == shape => Ok(view.bytes),
-        Some(_) => Err(Error::PartMismatch { part: name, expected: format!("{element:?} {shape:?}") }),
-    };
-    let floats = |name, format: FloatFormat, shape: &[usize]| {
-        let len = shape.iter().try_fold(1_usize, |a, &b| a.checked_mul(b));
-        let len = len.ok_or(rankbit_quant::Error::TooLarge { what: name })?;
-        let bytes = part(name, PartType::Float(format), shape)?;
-        Ok::<_, Error>(Floats::from_bytes(bytes, format, len, name)?)
-    };
+    let part = |name: &'static str, element: PartType, shape: &[usize]| part(&find, name, element, shape);
+    let floats = |name, format: FloatFormat, shape: &[usize]| floats(&find, name, format, shape);
     let base = match &header.scheme {
         None => None,
+        Some(scheme) if scheme.code.is_vector() => Some(vector::read((rows, cols), scheme, &find)?),
         Some(scheme) => {
             scheme.check()?;
             let lengths = rankbit_quant::part_lengths((rows, cols), scheme)?;
@@ -304,4 +326,31 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
         true => Some(Transform::new(cols, smooth, permutation, rotation)?),
     };
     Split::new((rows, cols), transform, base, low_rank)?.with_activation(header.activation)
+}
+
+/// The bytes of a part that must be of this type and shape.
+fn part<'a>(
+    find: &impl Fn(&str) -> Option<PartView<'a>>,
+    name: &'static str,
+    element: PartType,
+    shape: &[usize],
+) -> Result<&'a [u8], Error> {
+    match find(name) {
+        None => Err(Error::MissingPart { part: name }),
+        Some(view) if view.element == element && view.shape == shape => Ok(view.bytes),
+        Some(_) => Err(Error::PartMismatch { part: name, expected: format!("{element:?} {shape:?}") }),
+    }
+}
+
+/// The values of a part of floats.
+fn floats<'a>(
+    find: &impl Fn(&str) -> Option<PartView<'a>>,
+    name: &'static str,
+    format: FloatFormat,
+    shape: &[usize],
+) -> Result<Floats, Error> {
+    let len = shape.iter().try_fold(1_usize, |a, &b| a.checked_mul(b));
+    let len = len.ok_or(rankbit_quant::Error::TooLarge { what: name })?;
+    let bytes = part(find, name, PartType::Float(format), shape)?;
+    Ok(Floats::from_bytes(bytes, format, len, name)?)
 }

@@ -17,6 +17,7 @@
 //! `≥` in its code, followed here); SmoothQuant, arXiv 2211.10438, table 2 (per token, per tensor, static); SVDQuant,
 //! arXiv 2411.05007 (per group); ZeroQuant-FP, arXiv 2307.09782 (FP8 per token).
 
+pub mod channel_wise;
 mod quantize;
 
 use crate::{Code, Error, Group, MiniFloat};

@@ -105,6 +105,7 @@ impl Kind {
             Code::Fixed => Self::Whole(Whole { unit: 64.0, floor: 1.0, top: 255.0, complement: true }),
             Code::Table(table) => Self::Ranks(table::middles(table), table::order(table)),
             Code::MiniFloat(format) => Self::Float(format),
+            Code::Trellis(_) | Code::Lattice(_) => return None,
         })
     }
 }

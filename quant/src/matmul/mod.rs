@@ -15,6 +15,7 @@ mod integer;
 pub mod quantized;
 #[cfg(feature = "solve")]
 pub mod reference;
+mod vector;
 
 use crate::{Error, Quantized, rows};
 use alloc::vec;
@@ -121,6 +122,10 @@ fn products(
     finish: impl Fn(usize, &mut [f32]) + Send + Sync,
     mut store: impl FnMut(usize, &[f32]),
 ) {
+    if weight.columns().is_some() {
+        vector::products(weight, x, tokens, finish, store);
+        return;
+    }
     let (out, features) = weight.shape();
     let decoder = weight.decoder();
     let task = |first: usize| {

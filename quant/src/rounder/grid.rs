@@ -123,7 +123,7 @@ impl Levels {
 
 /// Whether scales are stored each by itself and may be any number: what fitting them needs.
 pub(super) fn free_scales(scheme: &Scheme) -> bool {
-    matches!(scheme.scale_format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16)
+    !matches!(scheme.scale_format, FloatFormat::E8m0 | FloatFormat::E4m3)
         && matches!(scheme.scale_rule, ScaleRule::Absmax | ScaleRule::Range)
 }
 

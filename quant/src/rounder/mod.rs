@@ -27,6 +27,8 @@ pub mod nearest;
 mod search;
 #[cfg(feature = "solve")]
 mod stochastic;
+#[cfg(feature = "solve")]
+mod vector;
 
 #[cfg(feature = "solve")]
 use crate::{Error, Scheme};
@@ -127,6 +129,9 @@ impl Rounder {
     }
 }
 
+#[cfg(feature = "solve")]
+pub use vector::trellis_columns;
+
 /// What a rounder may know besides the matrix and the scheme.
 #[cfg(feature = "solve")]
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,6 +139,9 @@ pub struct Context<'a> {
     /// The form under which errors count, `tr(E·H·Eᵀ)`: `[in, in]`, the Gram matrix of the layer's inputs in the
     /// basis of the matrix that is quantized. Its scale does not matter.
     pub hessian: Option<MatRef<'a, f64>>,
+    /// What an error of each output counts, positive, of any scale; `[out]`. Vector codes look at it, scalar codes, whose
+    /// rows are rounded each by itself, have no use for it.
+    pub row_weights: Option<&'a [f64]>,
 }
 
 /// What [`quantize`] returns: the storage and what had to be adjusted.
@@ -158,7 +166,7 @@ pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> R
 ///
 /// Codes are chosen against the scales as stored. When the scheme's scale format would lose a scale by its
 /// range (overflow, or an error above 2⁻⁸ through underflow), the whole matrix takes f32 scales and the
-/// result says so. Every rounder works with every planar scheme; one that chooses scales leaves those alone that are no
+/// result says so. Every rounder works with every planar scheme of scalar codes; one that chooses scales leaves those alone that are no
 /// free numbers (powers of two, scales under a global one). The result does not depend on the number of threads.
 ///
 /// Cost O(out · in) for rounders without a Gram matrix; with one O(in³ + out · in²), some ten times that for
@@ -182,6 +190,9 @@ pub fn quantize_with(
     }
     if let Some(hessian) = context.hessian.filter(|_| rounder.needs_hessian()) {
         grid::check_hessian(weight, hessian)?;
+    }
+    if scheme.code.is_vector() {
+        return vector::quantize(weight, scheme, rounder, context);
     }
     if rounder != Rounder::Nearest && !scheme.layout.is_planar() {
         return Err(Error::InvalidScheme {

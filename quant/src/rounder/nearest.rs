@@ -47,7 +47,11 @@ use alloc::{vec, vec::Vec};
 /// [`Error::GroupSize`], [`Error::TooLarge`] for a scheme that does not work on this shape; [`Error::NonFinite`]
 /// naming the first NaN or infinite entry; [`Error::BlockOverflow`].
 pub fn quantize_rows(weight: &[f32], shape: (usize, usize), scheme: &Scheme) -> Result<Rounded, Error> {
-    quantize(RowMajor::new("weight", weight, shape)?, scheme)
+    let rows = RowMajor::new("weight", weight, shape)?;
+    if scheme.code.is_vector() {
+        return crate::vector::encode::quantize(weight, shape, scheme);
+    }
+    quantize(rows, scheme)
 }
 
 pub(super) fn quantize(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Error> {
@@ -124,7 +128,7 @@ fn encode_blocks(weight: impl Rows, scheme: &Scheme, block: Block, bytes: usize)
 
 /// Step 2: whether `format` keeps `scale` to 2⁻⁸ of itself. f32 and the 8-bit formats keep whatever they can.
 fn in_range(scale: f64, format: FloatFormat) -> bool {
-    if !matches!(format, FloatFormat::F16 | FloatFormat::Bf16) {
+    if !matches!(format, FloatFormat::F16 | FloatFormat::Bf16 | FloatFormat::Dyadic) {
         return true;
     }
     let near_overflow = scale > f64::from(f32::MAX) / 512.0;

@@ -2,7 +2,8 @@
 
 mod named;
 
-use crate::{Block, Code, Error, FloatFormat, Group, Grouping, Table};
+use crate::{Block, Code, Error, FloatFormat, Group, Grouping, Rate, Table};
+use named::all_named;
 pub use named::*;
 
 /// How a group's scale follows from its entries.
@@ -22,6 +23,8 @@ pub enum ScaleRule {
     LeastSquares,
     /// As the encoder of the block layout has it ([`Block`]).
     Block,
+    /// The root mean square of the row, times that of the column: vector codes only ([`vector`](crate::vector)).
+    Rms,
 }
 
 /// Which power of two. `emax` is the exponent of the code's largest value: 2 for E2M1, whose largest is 6.
@@ -105,16 +108,16 @@ pub struct Scheme {
 impl Scheme {
     /// The named scheme, or `None` when there is none of that name.
     pub fn named(name: &str) -> Option<Self> {
-        NAMED.iter().find(|(n, _)| *n == name).map(|&(_, scheme)| scheme)
+        all_named().find(|(n, _)| *n == name).map(|&(_, scheme)| scheme)
     }
 
     /// The name of this scheme's numbers; `None` for an unnamed mixture. Group and scale format may be any, except
-    /// where they belong to the format ([`Scheme::block_len`]).
+    /// where they belong to the format ([`Scheme::owns_scales`]).
     pub fn name(&self) -> Option<&'static str> {
-        let numbers = |s: &Self| (s.code, s.scale_rule, s.zero, s.layout);
-        let block = |s: &Self| s.block_len().map(|len| (len, s.scale_format));
-        let same = |s: &Self| numbers(s) == numbers(self) && block(s) == block(self);
-        NAMED.iter().find(|(_, s)| same(s)).map(|&(name, _)| name)
+        let numbers = |s: &Self| (s.code.with_any_budget(), s.scale_rule, s.zero, s.layout);
+        let scales = |s: &Self| s.owns_scales().then_some((s.group, s.scale_format));
+        let same = |s: &Self| numbers(s) == numbers(self) && scales(s) == scales(self);
+        all_named().find(|(_, s)| same(s)).map(|&(name, _)| name)
     }
 
     /// The length of a block, for formats whose blocks are part of the format: block layouts, and groups of a fixed
@@ -125,6 +128,12 @@ impl Scheme {
             (Layout::Planar, FloatFormat::E8m0 | FloatFormat::E4m3, Group::Size(len)) => Some(len),
             _ => None,
         }
+    }
+
+    /// Whether groups and scale format are part of the format: in those of [`Scheme::block_len`] and in those with
+    /// dyadic scales.
+    pub const fn owns_scales(&self) -> bool {
+        self.block_len().is_some() || matches!(self.scale_format, FloatFormat::Dyadic)
     }
 
     /// The groups of a matrix `[out, in]`.
@@ -156,17 +165,31 @@ impl Scheme {
         self
     }
 
+    /// This scheme with a budget of `bits` a weight in all, for trellis codes; others stay what they are.
+    #[must_use]
+    pub fn with_budget(mut self, bits: f64) -> Self {
+        if let Code::Trellis(trellis) = &mut self.code {
+            trellis.rate = Rate::budget(bits);
+        }
+        self
+    }
+
     /// Whether the fields fit together.
     ///
     /// # Errors
     /// [`Error::InvalidScheme`] for integers not of 2 to 8 bits; a scale rule and zero point that do not belong
     /// to the code (unsigned integers take range and an integer zero point, all others no zero point; least
     /// squares exists for signs and for signed 2-bit integers); 8-bit scales with another rule than theirs
-    /// (E8M0 a power of two, E4M3 absmax); or a block layout with other fields than [`Block::scheme`].
+    /// (E8M0 a power of two, E4M3 absmax); dyadic scales of anything but rows of signed integers under absmax; a
+    /// block layout with other fields than [`Block::scheme`]; or vector codes with another rule or group than theirs,
+    /// or with numbers outside their ranges.
     pub fn check(&self) -> Result<(), Error> {
         if let Layout::Block(block) = self.layout {
             let reason = "a block layout has its format's own code, group, scales and minima";
             return if *self == block.scheme() { Ok(()) } else { Err(Error::InvalidScheme { reason }) };
+        }
+        if self.code.is_vector() {
+            return self.check_vector();
         }
         if let Code::Int { bits, .. } = self.code
             && !(2..=8).contains(&bits)
@@ -180,7 +203,7 @@ impl Scheme {
             ScaleRule::LeastSquares => {
                 matches!(self.code, Code::Table(Table::Sign) | Code::Int { bits: 2, signed: true })
             }
-            ScaleRule::Block => false,
+            ScaleRule::Block | ScaleRule::Rms => false,
         };
         let zero = if unsigned { ZeroPoint::Integer } else { ZeroPoint::None };
         if !rule_fits || self.zero != zero {
@@ -192,11 +215,32 @@ impl Scheme {
             FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16 => true,
             FloatFormat::E8m0 => matches!(self.scale_rule, ScaleRule::Power(_)),
             FloatFormat::E4m3 => self.scale_rule == ScaleRule::Absmax,
+            FloatFormat::Dyadic => {
+                let signed = matches!(self.code, Code::Int { signed: true, .. });
+                signed && self.scale_rule == ScaleRule::Absmax && matches!(self.group, Group::Row)
+            }
         };
         if format_fits {
             Ok(())
         } else {
-            Err(Error::InvalidScheme { reason: "8-bit scales do not belong to the scale rule" })
+            Err(Error::InvalidScheme {
+                reason: "the scale format does not belong to code, groups and scale rule",
+            })
+        }
+    }
+
+    /// [`Scheme::check`] for vector codes.
+    fn check_vector(&self) -> Result<(), Error> {
+        let wide = matches!(self.scale_format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16);
+        let own =
+            self.scale_rule == ScaleRule::Rms && self.group == Group::Row && self.zero == ZeroPoint::None;
+        if !own || !wide {
+            let reason = "vector codes have a root mean square for each row, in f32, f16 or bf16";
+            return Err(Error::InvalidScheme { reason });
+        }
+        match self.code {
+            Code::Trellis(trellis) => trellis.check(),
+            _ => Ok(()),
         }
     }
 }

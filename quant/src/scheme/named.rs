@@ -1,7 +1,7 @@
 //! The named schemes.
 
 use super::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
-use crate::{Block, Code, FloatFormat, Group, MiniFloat, Table};
+use crate::{Block, Code, FloatFormat, Group, Lattice, MiniFloat, Rate, Table, Trellis};
 
 /// Codes without a zero point in groups of 64, scaled by absmax.
 const fn scaled(code: Code, scale_format: FloatFormat) -> Scheme {
@@ -109,6 +109,16 @@ pub const BINARY: Scheme =
 /// Networks (arXiv 1605.04711), solved exactly instead of by their threshold `0.7 · mean |w|`.
 pub const TERNARY: Scheme = Scheme { scale_rule: ScaleRule::LeastSquares, ..INT2 };
 
+/// Symmetric integers with one dyadic scale per row, for arithmetic without floats ([`dyadic`](crate::dyadic)).
+const fn dyadic(bits: u8) -> Scheme {
+    Scheme { group: Group::Row, ..scaled(Code::Int { bits, signed: true }, FloatFormat::Dyadic) }
+}
+
+/// Symmetric 8-bit integers, one dyadic scale per row (HAWQ-V3, arXiv 2011.10680).
+pub const INT8_DYADIC: Scheme = dyadic(8);
+/// Symmetric 4-bit integers, one dyadic scale per row (HAWQ-V3, arXiv 2011.10680).
+pub const INT4_DYADIC: Scheme = dyadic(4);
+
 /// GGUF's Q4_0, see [`Block`].
 pub const Q4_0: Scheme = Block::Q4_0.scheme();
 /// GGUF's Q4_1, see [`Block`].
@@ -132,8 +142,9 @@ pub const Q6_K: Scheme = Block::Q6K.scheme();
 /// GGUF's IQ4_NL, see [`Block`].
 pub const IQ4_NL: Scheme = Block::Iq4Nl.scheme();
 
-/// Every named scheme with its default group size and scale format, by the name used in files, flags and code.
-pub const NAMED: [(&str, Scheme); 40] = [
+/// Every named scheme of scalar codes with its default group size and scale format, by the name used in files, flags
+/// and code.
+pub const NAMED: [(&str, Scheme); 42] = [
     ("int8", INT8),
     ("int7", INT7),
     ("int6", INT6),
@@ -174,4 +185,56 @@ pub const NAMED: [(&str, Scheme); 40] = [
     ("iq4_nl", IQ4_NL),
     ("binary", BINARY),
     ("ternary", TERNARY),
+    ("int8-dyadic", INT8_DYADIC),
+    ("int4-dyadic", INT4_DYADIC),
 ];
+
+/// Vector codes, rows scaled by their root mean square.
+const fn vector(code: Code) -> Scheme {
+    Scheme {
+        code,
+        group: Group::Row,
+        scale_rule: ScaleRule::Rms,
+        scale_format: FloatFormat::F16,
+        zero: ZeroPoint::None,
+        layout: Layout::Planar,
+    }
+}
+
+const fn trellis(rate: Rate) -> Scheme {
+    vector(Code::Trellis(Trellis { window: 12, rate }))
+}
+
+/// A trellis of 2^12 states, 2 bits a weight; see [`trellis`](crate::trellis).
+pub const TRELLIS2: Scheme = trellis(Rate::Uniform(2));
+/// A trellis of 2^12 states, 3 bits a weight.
+pub const TRELLIS3: Scheme = trellis(Rate::Uniform(3));
+/// A trellis of 2^12 states, 4 bits a weight.
+pub const TRELLIS4: Scheme = trellis(Rate::Uniform(4));
+/// A trellis of 2^12 states, 5 bits a weight.
+pub const TRELLIS5: Scheme = trellis(Rate::Uniform(5));
+/// A trellis of 2^12 states with a rate for each column, 4 bits a weight in all; see [`Scheme::with_budget`].
+pub const TRELLIS: Scheme = trellis(Rate::Budget(4 << 16));
+/// QuIP#'s E8P, 2 bits a weight; see [`lattice`](crate::lattice).
+pub const E8P: Scheme = vector(Code::Lattice(Lattice::E8p));
+/// E8P and a residual of E8, 3 bits a weight.
+pub const E8P3: Scheme = vector(Code::Lattice(Lattice::E8p3));
+/// E8P and a residual of E8P, 4 bits a weight.
+pub const E8P4: Scheme = vector(Code::Lattice(Lattice::E8p4));
+
+/// Every named scheme of vector codes, by the name used in files, flags and code.
+pub const NAMED_VECTOR: [(&str, Scheme); 8] = [
+    ("trellis2", TRELLIS2),
+    ("trellis3", TRELLIS3),
+    ("trellis4", TRELLIS4),
+    ("trellis5", TRELLIS5),
+    ("trellis", TRELLIS),
+    ("e8p", E8P),
+    ("e8p3", E8P3),
+    ("e8p4", E8P4),
+];
+
+/// Every named scheme.
+pub(super) fn all_named() -> impl Iterator<Item = &'static (&'static str, Scheme)> {
+    const { &NAMED }.iter().chain(const { &NAMED_VECTOR })
+}

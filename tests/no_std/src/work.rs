@@ -7,6 +7,9 @@ use rankbit_linalg::{
 use rankbit_lowrank::split::file::{self, Header, PartView};
 use rankbit_lowrank::{Fit, Input, fit, preset};
 use rankbit_quant::{FloatFormat, Rounder, matmul, quantize, scheme};
+use rankbit_sparse::matmul::Prepared;
+use rankbit_sparse::prune::{AdmmOptions, SparseGptOptions, admm, sparse_gpt};
+use rankbit_sparse::{NmMatrix, NmPattern, Pattern, ValueFormat};
 
 /// A matrix of rank 3 and a little noise.
 fn weight(out: usize, inputs: usize) -> Mat<f32> {
@@ -103,4 +106,17 @@ pub fn facade() -> Option<()> {
     let recipe = lowrank::preset::lorc(quant::scheme::INT4, 2, quant::FloatFormat::F16);
     let fit = lowrank::fit(w.as_ref(), &recipe, &lowrank::Input { name: "w", moments: None }).ok()?;
     (singular_values.len() == 24 && fit.info.relative_error < 0.1).then_some(())
+}
+
+/// 2:4 by two methods, the second better; the product is that of the stored matrix; a pattern of nothing is refused.
+pub fn sparse() -> Option<()> {
+    let (w, x, moments) = (weight(40, 56), weight(7, 56), moments(56)?);
+    let (gram, nm) = (moments.gram().ok()?, NmPattern::TWO_OF_FOUR);
+    let plain = sparse_gpt(w.as_ref(), gram, &Pattern::Nm(nm), &SparseGptOptions::default()).ok()?;
+    let pruned = admm(w.as_ref(), gram, &Pattern::Nm(nm), &AdmmOptions::default()).ok()?;
+    let format = ValueFormat::Float(FloatFormat::F16);
+    let (stored, _) = NmMatrix::new(pruned.weight.as_ref(), &pruned.mask, nm, &format).ok()?;
+    let product = Prepared::new(&stored).ok()?.apply(x.as_ref()).ok()?;
+    let close = difference(&product, &(&x * stored.reconstruct().transpose())) < 1e-5;
+    (close && pruned.error <= plain.error && NmPattern::new(0, 4).is_err()).then_some(())
 }

@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use rankbit::quant::{FloatFormat, Group};
 
 use crate::error::Error;
-use crate::method::{self, Method, Plan, Request, RounderName};
+use crate::method::{self, Activations, Method, Plan, Request, RounderName};
 use crate::{candidates, describe, select};
 
 /// Arguments of `compress`.
@@ -68,6 +68,9 @@ pub(crate) struct Args {
     /// smoothquant, none for the others].
     #[arg(long, value_name = "ALPHA", value_parser = method::parse_smooth)]
     smooth: Option<f64>,
+    /// What the inputs of the quantized term become when the file is used [default: the method's own, mostly float].
+    #[arg(long, value_enum)]
+    activations: Option<Activations>,
     /// Rotate the quantized term's inputs by a Hadamard matrix with random signs, so that outliers spread (QuaRot).
     #[arg(long)]
     rotate: bool,
@@ -120,6 +123,9 @@ impl Args {
         if self.budget.is_none() && self.format.len() > 1 {
             return Err(Error::usage("--format: a list of formats needs --budget, which chooses among them"));
         }
+        if self.budget.is_none() && self.format.iter().any(|name| name == "trellis") {
+            return Err(Error::usage("--format trellis needs --budget: the bits of a column follow from it"));
+        }
         Plan::new(self.method.unwrap_or(Method::Rtn), &self.request())
     }
 
@@ -135,6 +141,7 @@ impl Args {
             (self.scale.is_some(), "--scale"),
             (self.factors.is_some(), "--factors"),
             (self.smooth.is_some(), "--smooth"),
+            (self.activations.is_some(), "--activations"),
             (self.rotate, "--rotate"),
             (self.rounds.is_some(), "--rounds"),
             (self.seed.is_some(), "--seed"),
@@ -148,7 +155,7 @@ impl Args {
     /// What was asked for of the method.
     pub(crate) fn request(&self) -> Request {
         Request {
-            format: self.format.first().cloned(),
+            format: candidates::first(&self.format),
             group: self.group,
             rank: self.rank,
             rounder: self.rounder,
@@ -156,6 +163,7 @@ impl Args {
             scale: self.scale,
             factors: self.factors,
             smooth: self.smooth,
+            activations: self.activations,
             rotate: self.rotate,
             rounds: self.rounds,
             calibrated: self.calib.is_some(),

@@ -65,7 +65,7 @@ impl PlanFile {
         }
         let plan: Self = toml::from_str(&text).map_err(|error| {
             let line =
-                error.span().map_or(0, |span| text.get(..span.start).unwrap_or("").lines().count().max(1));
+                error.span().map_or(0, |span| 1 + text.get(..span.start).unwrap_or("").matches('\n').count());
             Error::input(path, format!("is no plan: line {line}: {}", error.message()))
         })?;
         if plan.format_version > FORMAT_VERSION {
@@ -86,7 +86,7 @@ impl PlanFile {
         self.seed
     }
 
-    /// Whether a recipe of it needs Gram matrices.
+    /// What each tensor becomes.
     pub(super) fn tensors(self) -> Vec<Planned> {
         self.tensors
     }
@@ -96,6 +96,8 @@ impl Job {
     /// Measures every candidate on every tensor and chooses.
     pub(super) fn allocate(&self, args: &Args, budget: f64, quiet: bool) -> Result<Allocation, Error> {
         let schemes = candidates::schemes(&self.plan, &args.request(), args.formats())?;
+        // Inside a matrix, a trellis spends the budget column by column.
+        let schemes: Vec<Scheme> = schemes.into_iter().map(|scheme| scheme.with_budget(budget)).collect();
         let loss = self.loss()?;
         let (costs, most) = self.memory(self.chosen.iter())?;
         let bytes: u64 =

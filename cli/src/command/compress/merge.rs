@@ -32,7 +32,7 @@ pub(super) struct Merge<'a> {
     collected: Collected,
     errors: json::ErrorSum,
     metric_errors: json::ErrorSum,
-    stored_bits: f64,
+    stored_bits: u64,
     weights: f64,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Merge<'a> {
             collected: Collected { output: Output::new(spill), records, report, warnings: Vec::new() },
             errors: json::ErrorSum::default(),
             metric_errors: json::ErrorSum::default(),
-            stored_bits: 0.0,
+            stored_bits: 0,
             weights: 0.0,
         }
     }
@@ -96,7 +96,7 @@ impl<'a> Merge<'a> {
 
     /// A tensor that was compressed.
     fn fitted(&mut self, fitted: Fitted) -> Result<(), Error> {
-        let Fitted { report, record, parts, norm_squared, metric_norm_squared } = fitted;
+        let Fitted { report, record, parts, norm_squared, metric_norm_squared, stored_bits } = fitted;
         for warning in &report.warnings {
             self.collected.warnings.push(format!("tensor '{}': {warning}", report.name));
         }
@@ -106,7 +106,7 @@ impl<'a> Merge<'a> {
         }
         let weights = report.shape.iter().map(|&side| side as f64).product::<f64>();
         self.weights += weights;
-        self.stored_bits += report.bits_per_weight * weights;
+        self.stored_bits = self.stored_bits.saturating_add(stored_bits);
         self.collected.output.compressed(&report.name, parts)?;
         self.collected.records.tensors.insert(report.name.clone(), record);
         self.collected.report.tensors.push(report);
@@ -151,7 +151,7 @@ impl<'a> Merge<'a> {
     pub(super) fn finish(mut self) -> Result<Collected, Error> {
         self.advance(self.job.reader.header().tensors.len())?;
         let total = &mut self.collected.report.total;
-        total.bits_per_weight = (self.weights > 0.0).then(|| self.stored_bits / self.weights);
+        total.bits_per_weight = (self.weights > 0.0).then(|| self.stored_bits as f64 / self.weights);
         total.relative_error = self.errors.relative();
         total.mean_relative_error = self.errors.mean();
         total.metric_error = self.metric_errors.relative();

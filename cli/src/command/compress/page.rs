@@ -5,6 +5,7 @@ mod closely;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rankbit::lowrank::ActivationRule;
 use rankbit::quant::Scheme;
 
 use super::run::Job;
@@ -13,6 +14,7 @@ use crate::container::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::report::html::{Bar, Block, Fact, Figure, Page, Table};
 use crate::report::json::{Budget, Point, Report, Tensor};
+use crate::report::limit;
 use crate::report::svg::{Chart, Series};
 use crate::report::terminal::{optional, shape};
 
@@ -28,6 +30,7 @@ pub(super) fn render(job: &Job, report: &Report, target: &Path) -> Result<String
     }
     if !report.tensors.is_empty() {
         page.blocks.extend(errors(report)?);
+        page.blocks.extend(against_limit(report)?);
         let stored = Checkpoint::open(target)?;
         let samples = closely::samples(report);
         page.blocks.extend(closely::spectra(job, report, &samples, &stored)?);
@@ -56,6 +59,11 @@ fn description(job: &Job) -> String {
     }
     if let Some(alpha) = plan.smooth {
         text.push_str(&format!(", smoothing {alpha}"));
+    }
+    if let ActivationRule::Given(policy) = plan.recipe.activation
+        && !policy.is_float()
+    {
+        text.push_str(&format!(", inputs {policy}"));
     }
     if plan.rotate {
         text.push_str(", rotated");
@@ -145,7 +153,7 @@ fn weights(tensor: &Tensor) -> f64 {
 /// Error against bits: plans of every budget, and one format for all tensors.
 fn front(budget: &Budget) -> Result<Vec<Block>, Error> {
     let xy = |point: &Point| (point.bits_per_weight, point.error);
-    let series = |color, points, line| Series { color, points, line, marks: !line };
+    let series = |color, points, line| Series { color, points, line, marks: !line, ..Series::default() };
     let chart = Chart {
         x_label: "bits per weight".to_owned(),
         y_label: "error".to_owned(),
@@ -193,11 +201,22 @@ fn errors(report: &Report) -> Result<Vec<Block>, Error> {
         let each = (1..).zip(&report.tensors);
         each.filter_map(|(i, tensor)| Some((f64::from(i), error(tensor)?))).collect()
     };
-    let mut series =
-        vec![Series { color: 1, points: points(&|t| Some(t.relative_error)), line: false, marks: true }];
+    let mut series = vec![Series {
+        color: 1,
+        points: points(&|t| Some(t.relative_error)),
+        line: false,
+        marks: true,
+        ..Series::default()
+    }];
     let mut legend = vec![(1, "relative error".to_owned())];
     if report.total.metric_error.is_some() {
-        series.push(Series { color: 3, points: points(&|t| t.metric_error), line: false, marks: true });
+        series.push(Series {
+            color: 3,
+            points: points(&|t| t.metric_error),
+            line: false,
+            marks: true,
+            ..Series::default()
+        });
         legend.push((3, "error on the calibration".to_owned()));
     }
     let chart = Chart {
@@ -224,11 +243,37 @@ fn errors(report: &Report) -> Result<Vec<Block>, Error> {
     Ok(blocks)
 }
 
+/// Error of each tensor against its bits, with the Gaussian limit.
+fn against_limit(report: &Report) -> Result<Vec<Block>, Error> {
+    let points: Vec<(f64, f64)> =
+        report.tensors.iter().map(|tensor| (tensor.bits_per_weight, tensor.relative_error)).collect();
+    let limit = limit::series(points.iter().copied());
+    let tensors = Series { color: 1, points, marks: true, ..Series::default() };
+    let chart = Chart {
+        x_label: "bits per weight".to_owned(),
+        y_label: "relative error".to_owned(),
+        log: true,
+        series: vec![tensors, limit],
+        size: (760, 320),
+        ..Chart::default()
+    };
+    Ok(vec![
+        Block::Heading {
+            title: "Each tensor against the Gaussian limit".to_owned(),
+            text: "No method stores independent Gaussian weights with less error than 2⁻ᵇ at b bits. Points below the \
+                   line have structure that was used: few ranks, or rows of very different size."
+                .to_owned(),
+        },
+        Block::Legend(vec![(1, "a tensor".to_owned()), (limit::COLOR, limit::LEGEND.to_owned())]),
+        Block::Charts(vec![Figure { svg: chart.render()?, title: String::new(), note: String::new() }]),
+    ])
+}
+
 fn table(report: &Report) -> Table {
     let metric = report.total.metric_error.is_some();
     let mut headings = vec!["tensor", "shape", "format", "bits/weight"];
     headings.extend(metric.then_some("error on calibration"));
-    headings.push("relative error");
+    headings.extend(["relative error", limit::HEADING]);
     let row = |[name, shape, format]: [String; 3],
                bits: Option<f64>,
                under_metric: Option<f64>,
@@ -236,6 +281,7 @@ fn table(report: &Report) -> Table {
         let mut row = vec![name, shape, format, optional(bits, 3)];
         row.extend(metric.then(|| optional(under_metric, 4)));
         row.push(optional(error, 4));
+        row.push(bits.zip(error).map_or_else(String::new, |(bits, error)| limit::ratio(bits, error)));
         row
     };
     let rows = report.tensors.iter().map(|tensor| {

@@ -1,11 +1,9 @@
 //! The run: check everything that headers tell, fit tensor by tensor, write, report.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
 use rankbit::linalg::faer::MatRef;
-use rankbit::lowrank::plan::Planned;
 use rankbit::lowrank::split::file::{self, Part};
 use rankbit::lowrank::{Input, Recipe, Step, fit, preset};
 use rankbit::quant::{Group, Scheme, part_lengths, scheme};
@@ -14,6 +12,7 @@ use super::args::{Args, ReportKind, RestRule, cores};
 use super::budget::{Allocation, PlanFile};
 use super::merge::{Collected, Merge};
 use super::page;
+use super::selection::{as_q8_0, planned};
 use crate::calibration::{Calibration, Needs};
 use crate::command::{Global, check_outputs};
 use crate::container::convert;
@@ -48,6 +47,7 @@ pub(super) struct Fitted {
     pub(super) parts: Vec<Part>,
     pub(super) norm_squared: f64,
     pub(super) metric_norm_squared: Option<f64>,
+    pub(super) stored_bits: u64,
 }
 
 /// What became of one tensor.
@@ -184,7 +184,11 @@ impl Job {
     }
 
     /// The recipe of a chosen tensor, its format, and what to say when that is not the one asked for.
-    fn recipe(&self, index: usize, shape: (usize, usize)) -> (Recipe, Option<Scheme>, Option<String>) {
+    pub(super) fn recipe(
+        &self,
+        index: usize,
+        shape: (usize, usize),
+    ) -> (Recipe, Option<Scheme>, Option<String>) {
         if let Some(planned) = self.allocation.as_ref().and_then(|found| found.tensors.get(&index)) {
             return (planned.recipe.clone(), scheme_in(&planned.recipe), None);
         }
@@ -275,6 +279,10 @@ impl Job {
                 if self.calibration.is_some() { memory::calibration_bytes(inputs) } else { 0 };
             if feedback {
                 calibration = calibration.saturating_add(memory::feedback_bytes(inputs));
+                if self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector()) {
+                    let elements = self.tensor(chosen.index)?.elements();
+                    calibration = calibration.saturating_add(memory::column_feedback_bytes(elements));
+                }
             }
             largest = (fit.max(largest.0), calibration.max(largest.1));
             costs.push(fit.saturating_add(calibration));
@@ -381,6 +389,7 @@ impl Job {
         };
         drop(moments);
         let bits_per_weight = fitted.split.bits_per_weight();
+        let stored_bits = fitted.split.stored_bits();
         let (header, parts) = file::write(&fitted.split);
         let recipe = serde_json::to_value(&recipe).map_err(|error| fail(&error))?;
         let group = header.scheme.map(|scheme| GroupName::from(scheme.group));
@@ -395,6 +404,7 @@ impl Job {
             format: format_name,
             group: group.clone(),
             rank,
+            activations: (!header.activation.is_float()).then(|| header.activation.to_string()),
             sparsity: None,
             bits_per_weight,
             relative_error: info.relative_error,
@@ -423,7 +433,14 @@ impl Job {
             warnings,
             rest,
         };
-        Ok(Fitted { report, record, parts, norm_squared: loaded.norm_squared, metric_norm_squared })
+        Ok(Fitted {
+            report,
+            record,
+            parts,
+            norm_squared: loaded.norm_squared,
+            metric_norm_squared,
+            stored_bits,
+        })
     }
 
     /// The tensors left alone, with names.
@@ -435,106 +452,6 @@ impl Job {
         };
         self.skipped.iter().filter_map(named).collect()
     }
-
-    /// Prints what would be done.
-    fn print_plan(&self, args: &Args) -> Result<(), Error> {
-        let budget = self.allocation.as_ref().and_then(|allocation| allocation.budget.as_ref());
-        let mut skipped = self.skipped_report();
-        for (chosen, reason) in &self.rest {
-            let name = self.tensor(chosen.index)?.name.clone();
-            skipped.push(json::Skipped { name, reason: format!("{reason}{}", super::merge::AS_Q8_0) });
-        }
-        let written = args.config.as_deref().filter(|_| args.budget.is_some());
-        terminal::dry_run(&self.outlook()?, &skipped, budget, written)
-    }
-
-    /// What the run would give: as the plan measured it, or from shapes alone.
-    fn outlook(&self) -> Result<Vec<terminal::Outlook>, Error> {
-        let mut rows = Vec::new();
-        for chosen in &self.chosen {
-            let tensor = self.tensor(chosen.index)?;
-            let (recipe, scheme, fallback) = self.recipe(chosen.index, chosen.shape);
-            if let Some(warning) = fallback {
-                tracing::warn!("tensor '{}': {warning}", tensor.name);
-            }
-            let planned = self.allocation.as_ref().and_then(|found| found.tensors.get(&chosen.index));
-            let bits_per_weight = match planned {
-                Some(planned) => planned.stored_bits as f64 / planned.weights.max(1) as f64,
-                None => {
-                    // A method without a scheme does not look at it.
-                    let scheme = scheme.unwrap_or(scheme::NF4);
-                    let bits = self.plan.bits_per_weight(self.plan.method, &scheme, chosen.shape);
-                    bits.map_err(|error| self.reader.tensor_error(&tensor.name, error))?
-                }
-            };
-            rows.push(terminal::Outlook {
-                name: tensor.name.clone(),
-                shape: tensor.shape.clone(),
-                dtype: tensor.dtype.to_string(),
-                format: scheme_in(&recipe).as_ref().and_then(Scheme::name),
-                bits_per_weight,
-                weights: tensor.elements(),
-            });
-        }
-        Ok(rows)
-    }
-}
-
-/// The recipes of a plan that was read, by index. Tensors that it does not name are left alone.
-fn planned(
-    file: PlanFile,
-    path: &Path,
-    reader: &Reader,
-    chosen: &mut Vec<Chosen>,
-    skipped: &mut Vec<Skipped>,
-) -> Result<Allocation, Error> {
-    let mut named: HashMap<String, Planned> = HashMap::new();
-    for planned in file.tensors() {
-        let name = planned.name.clone();
-        if named.insert(name.clone(), planned).is_some() {
-            return Err(Error::tensor(path, &name, "is named twice"));
-        }
-    }
-    let mut tensors = HashMap::new();
-    for candidate in std::mem::take(chosen) {
-        let tensor = reader.header().tensors.get(candidate.index);
-        match tensor.and_then(|tensor| Some((tensor, named.remove(&tensor.name)?))) {
-            None => skipped.push(Skipped { index: candidate.index, reason: "not in the plan".to_owned() }),
-            Some((tensor, planned)) if planned.weights != tensor.elements() => {
-                let reason = format!("has {} weights, {} in the plan", tensor.elements(), planned.weights);
-                return Err(Error::tensor(path, &tensor.name, reason));
-            }
-            Some((_, planned)) => {
-                tensors.insert(candidate.index, planned);
-                chosen.push(candidate);
-            }
-        }
-    }
-    if let Some(name) = named.keys().min() {
-        return Err(Error::tensor(path, name, "is no matrix of the input that is compressed"));
-    }
-    skipped.sort_by_key(|skipped| skipped.index);
-    Ok(Allocation { tensors, budget: None })
-}
-
-/// Takes out of `skipped` the matrices that q8_0 can hold.
-fn as_q8_0(reader: &Reader, skipped: &mut Vec<Skipped>) -> Vec<(Chosen, String)> {
-    let mut rest = Vec::new();
-    skipped.retain(|skipped| {
-        let shape = reader.header().tensors.get(skipped.index).and_then(|tensor| {
-            convert::float_format(tensor.dtype)?;
-            tensor.as_matrix()
-        });
-        let fits = |&(rows, _): &(usize, usize)| rows > 0;
-        match shape.filter(fits).filter(|&shape| shape.1 > 0 && scheme::Q8_0.grouping(shape).is_ok()) {
-            Some(shape) => {
-                rest.push((Chosen { index: skipped.index, shape }, skipped.reason.clone()));
-                false
-            }
-            None => true,
-        }
-    });
-    rest
 }
 
 /// Whether a recipe's rounder works with a Gram matrix.

@@ -13,6 +13,7 @@ use crate::command::Global;
 use crate::error::Error;
 use crate::method::{Method, Plan, Request};
 use crate::progress::Progress;
+use crate::report::limit;
 
 /// How long one product is repeated for its best time.
 const TIMING: Duration = Duration::from_millis(60);
@@ -65,13 +66,15 @@ const ROWS: [(Method, &str); 8] = [
     (Method::Lowrank, "f16 factors"),
 ];
 
-/// Methods of the curves. Without calibration SVDQuant and LQ-LoRA are the same recipe, so one stands for both.
-const CURVES: [(Method, &str); 3] = [
-    (Method::Rtn, "rtn"),
-    (Method::Lorc, "lorc"),
-    (Method::Svdquant, "svdquant, lq-lora (alike uncalibrated)"),
+/// Method, legend and formats of each curve. Without calibration SVDQuant and LQ-LoRA are the same recipe, so one
+/// stands for both.
+const CURVES: [(Method, &str, &[&str]); 4] = [
+    (Method::Rtn, "rtn, uint2 to uint8", &INTEGERS),
+    (Method::Lorc, "lorc", &INTEGERS),
+    (Method::Svdquant, "svdquant, lq-lora (alike uncalibrated)", &INTEGERS),
+    (Method::Rtn, "rtn, nf2 to nf4", &["nf2", "nf3", "nf4"]),
 ];
-const CURVE_FORMATS: [&str; 4] = ["uint2", "uint3", "uint4", "uint8"];
+const INTEGERS: [&str; 4] = ["uint2", "uint3", "uint4", "uint8"];
 
 impl<'a> Bench<'a> {
     /// Finds the device.
@@ -97,7 +100,8 @@ impl<'a> Bench<'a> {
             Err(why) => why.clone(),
         };
         format!(
-            "error: mean of ‖W − Ŵ‖/‖W‖; times: all three products Y = X·Ŵᵀ, best of several runs, {threads} CPU threads; {device}"
+            "error: mean of ‖W − Ŵ‖/‖W‖; {}; times: all three products Y = X·Ŵᵀ, best of several runs, {threads} CPU threads; {device}",
+            limit::NOTE
         )
     }
 
@@ -118,14 +122,16 @@ impl<'a> Bench<'a> {
 
     /// Error against bits for the methods with a quantized term.
     pub(crate) fn curves(&self, global: Global) -> Result<Vec<Curve>, Error> {
-        let progress =
-            Progress::new((CURVES.len() * CURVE_FORMATS.len()) as u64 * self.bytes(), global.quiet);
+        let progress = Progress::new(
+            CURVES.map(|curve| curve.2.len() as u64).iter().sum::<u64>() * self.bytes(),
+            global.quiet,
+        );
         let mut curves = Vec::new();
-        for (method, label) in CURVES {
+        for (method, label, formats) in CURVES {
             progress.start(label);
             let plan = Plan::new(method, &Request::default())?;
             let mut points = Vec::new();
-            for scheme in CURVE_FORMATS.into_iter().filter_map(Scheme::named) {
+            for scheme in formats.iter().copied().filter_map(Scheme::named) {
                 let (splits, error, _) = self.fit(&plan.recipe_of(method, scheme))?;
                 points.push((self.bits(&splits), error));
                 progress.add(self.bytes());

@@ -4,7 +4,11 @@ use super::measure::{Bench, Curve, Row};
 use super::{cells, headings};
 use crate::error::Error;
 use crate::report::html::{Block, Fact, Figure, Page, Table};
+use crate::report::limit;
 use crate::report::svg::{Chart, Series};
+
+/// The colour of the table's rows in the chart.
+const ROWS: u8 = 5;
 
 /// The page as HTML.
 pub(crate) fn page(bench: &Bench<'_>, rows: &[Row], curves: &[Curve]) -> Result<String, Error> {
@@ -17,7 +21,10 @@ pub(crate) fn page(bench: &Bench<'_>, rows: &[Row], curves: &[Curve]) -> Result<
         bars: rows.iter().map(|row| if row.bits < 2.0 { f64::NAN } else { row.error }).collect(),
         total: Vec::new(),
     };
-    let legend = (1..).zip(curves).map(|(color, curve)| (color, curve.label.to_owned())).collect();
+    let mut legend: Vec<(u8, String)> =
+        (1..).zip(curves).map(|(color, curve)| (color, curve.label.to_owned())).collect();
+    legend.push((ROWS, "the rows of the table below".to_owned()));
+    legend.push((limit::COLOR, limit::LEGEND.to_owned()));
     let page = Page {
         title: "rankbit demo".to_owned(),
         lead: "Every method on three real matrices of a sentence encoder: what it costs in bits, what it loses.".to_owned(),
@@ -25,12 +32,13 @@ pub(crate) fn page(bench: &Bench<'_>, rows: &[Row], curves: &[Curve]) -> Result<
             Block::Facts(facts(rows)),
             Block::Heading {
                 title: "Error against bits".to_owned(),
-                text: "Mean relative error of the three matrices at 2, 3, 4 and 8 bits with groups of 64; lower left is better. \
-                       A branch of rank 16 costs about one bit per weight here."
+                text: "Mean relative error of the three matrices with groups of 64; lower left is better. A branch of rank 16 \
+                       costs about one bit per weight here. No method stores independent Gaussian weights with less \
+                       error than 2⁻ᵇ at b bits; what lies between a curve and that line is still to be had."
                     .to_owned(),
             },
             Block::Legend(legend),
-            Block::Charts(vec![chart(curves)?]),
+            Block::Charts(vec![chart(curves, rows)?]),
             Block::Heading { title: "Side by side".to_owned(), text: bench.note() },
             Block::Table(table),
             Block::Details {
@@ -72,19 +80,28 @@ fn facts(rows: &[Row]) -> Vec<Fact> {
     facts
 }
 
-fn chart(curves: &[Curve]) -> Result<Figure, Error> {
-    let series = (1..).zip(curves).map(|(color, curve)| Series {
-        color,
-        points: curve.points.clone(),
-        line: true,
-        marks: true,
-    });
+/// The curves, the table's quantized rows as points, and the limit.
+fn chart(curves: &[Curve], rows: &[Row]) -> Result<Figure, Error> {
+    let mut series: Vec<Series> = (1..)
+        .zip(curves)
+        .map(|(color, curve)| Series {
+            color,
+            points: curve.points.clone(),
+            line: true,
+            marks: true,
+            ..Series::default()
+        })
+        .collect();
+    let measured = rows.iter().filter(|row| row.error > 0.0).map(|row| (row.bits, row.error)).collect();
+    series.push(Series { color: ROWS, points: measured, marks: true, ..Series::default() });
+    let points: Vec<(f64, f64)> = series.iter().flat_map(|series| series.points.iter().copied()).collect();
+    series.push(limit::series(points.into_iter()));
     let chart = Chart {
         x_label: "bits per weight".to_owned(),
         y_label: "relative error".to_owned(),
         log: true,
         from_zero: false,
-        series: series.collect(),
+        series,
         size: (760, 380),
     };
     Ok(Figure {

@@ -16,6 +16,7 @@ use crate::memory;
 use crate::method::Method;
 use crate::report::html::{Block, Figure};
 use crate::report::json::Report;
+use crate::report::limit;
 use crate::report::svg::{Chart, Series};
 use crate::report::terminal::shape;
 
@@ -115,6 +116,7 @@ pub(super) fn spectra(
                 points: (1..).zip(values).map(|(i, value)| (f64::from(i), value / top)).collect(),
                 line: true,
                 marks: false,
+                ..Series::default()
             };
             let side = weight.rows.min(weight.cols);
             let chart = Chart {
@@ -181,14 +183,14 @@ fn formats(scheme: Option<Scheme>) -> Vec<(&'static str, Scheme)> {
         _ => &["uint2", "uint3", "uint4"],
     };
     let like = |named: Scheme| match scheme {
-        Some(scheme) => {
+        Some(scheme) if !scheme.code.is_vector() => {
             let named = named.with_group(scheme.group);
             // A scale format that was asked for holds for all; the formats' own defaults otherwise.
             let asked =
                 Scheme::named(name).is_some_and(|default| default.scale_format != scheme.scale_format);
             if asked { named.with_scale_format(scheme.scale_format) } else { named }
         }
-        None => named,
+        _ => named,
     };
     family.iter().filter_map(|&name| Some((name, like(Scheme::named(name)?)))).collect()
 }
@@ -238,15 +240,19 @@ pub(super) fn methods(job: &Job, report: &Report, samples: &[(usize, &str)]) -> 
             },
         )?;
         on_calibration |= points.iter().any(|point| point.2);
-        let series = (1..)
+        let mut series: Vec<Series> = (1..)
             .zip(points.chunks(formats.len().max(1)))
             .map(|(color, points)| Series {
                 color,
                 points: points.iter().map(|&(bits, error, _)| (bits, error)).collect(),
                 line: true,
                 marks: true,
+                ..Series::default()
             })
             .collect();
+        if moments.is_none() {
+            series.push(limit::series(points.iter().map(|&(bits, error, _)| (bits, error))));
+        }
         let chart = Chart {
             x_label: "bits per weight".to_owned(),
             y_label: "error".to_owned(),
@@ -270,7 +276,11 @@ pub(super) fn methods(job: &Job, report: &Report, samples: &[(usize, &str)]) -> 
         names.join(", "),
         if on_calibration { "" } else { " Without calibration svdquant and lq-lora are one method." }
     );
-    let legend = (1..).zip(METHODS).map(|(color, method)| (color, method.name().to_owned())).collect();
+    let mut legend: Vec<(u8, String)> =
+        (1..).zip(METHODS).map(|(color, method)| (color, method.name().to_owned())).collect();
+    if !on_calibration {
+        legend.push((limit::COLOR, limit::LEGEND.to_owned()));
+    }
     Ok(vec![
         Block::Heading { title: "Error against bits, method by method".to_owned(), text },
         Block::Legend(legend),

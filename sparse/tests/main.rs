@@ -1,0 +1,11 @@
+//! Tests of patterns, masks, pruning, storage, products and schedules.
+
+mod common;
+mod criteria;
+mod matmul;
+mod oracle;
+mod patterns;
+mod prune;
+mod schedule;
+mod storage;
+mod transposable;
