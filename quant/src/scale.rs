@@ -46,8 +46,12 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
         let absmax = high.max(-low);
         let (low, high) = (f64::from(low), f64::from(high));
         let scale = match scheme.scale_rule {
-            ScaleRule::Absmax | ScaleRule::Ratio(_) => f64::from(absmax) / steps,
-            ScaleRule::Range => (high - low) / steps,
+            ScaleRule::Range | ScaleRule::Search if scheme.zero.shifts() => {
+                scheme.zero.spanning(scheme.code, (low, high))
+            }
+            ScaleRule::Absmax | ScaleRule::Range | ScaleRule::Search | ScaleRule::Ratio(_) => {
+                f64::from(absmax) / steps
+            }
             ScaleRule::Power(rule) => power(absmax, scheme.code, rule),
             ScaleRule::LeastSquares => means.get(index).copied().unwrap_or(0.0),
             ScaleRule::Block | ScaleRule::Rms => 0.0,
@@ -65,6 +69,20 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
 /// is rounded.
 pub(crate) fn largest(steps: f64) -> f64 {
     f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON))
+}
+
+/// The scale of one group of `values` by a rule that is more than its extremes: a power of two or least squares.
+pub(crate) fn of_group(values: &[f32], scheme: &Scheme) -> f64 {
+    match scheme.scale_rule {
+        ScaleRule::Power(rule) => {
+            power(values.iter().fold(0.0, |top: f32, value| top.max(value.abs())), scheme.code, rule)
+        }
+        _ => {
+            let mut group = Group::default();
+            group.add(values, true);
+            group.scale(matches!(scheme.code, Code::Int { .. }))
+        }
+    }
 }
 
 /// `min(0, min w)` and `max(0, max w)` of each group.
@@ -165,24 +183,10 @@ fn least_squares(weight: impl Rows, code: Code, grouping: &Grouping) -> Vec<f64>
     for i in 0..weight.nrows() {
         let row = weight.row_slice(i, &mut buffer);
         for (g, values) in row.chunks(grouping.size).enumerate() {
-            let group = &mut groups[grouping.index(i, g)];
-            for &value in values {
-                group.sum += f64::from(value.abs());
-            }
-            group.count += values.len() as f64;
-            if ternary {
-                group.magnitudes.extend(values.iter().map(|value| value.abs()));
-            }
+            groups[grouping.index(i, g)].add(values, ternary);
         }
     }
-    groups
-        .into_iter()
-        .map(|group| match ternary {
-            true => ternary_scale(group.magnitudes),
-            false if group.count > 0.0 => group.sum / group.count,
-            false => 0.0,
-        })
-        .collect()
+    groups.into_iter().map(|group| group.scale(ternary)).collect()
 }
 
 /// Sums over one group.
@@ -191,6 +195,28 @@ struct Group {
     sum: f64,
     count: f64,
     magnitudes: Vec<f32>,
+}
+
+impl Group {
+    /// Adds entries; their magnitudes are kept when asked for.
+    fn add(&mut self, values: &[f32], keep: bool) {
+        for &value in values {
+            self.sum += f64::from(value.abs());
+        }
+        self.count += values.len() as f64;
+        if keep {
+            self.magnitudes.extend(values.iter().map(|value| value.abs()));
+        }
+    }
+
+    /// The scale of least squared error.
+    fn scale(self, ternary: bool) -> f64 {
+        match ternary {
+            true => ternary_scale(self.magnitudes),
+            false if self.count > 0.0 => self.sum / self.count,
+            false => 0.0,
+        }
+    }
 }
 
 /// The mean of the k largest for the best k.

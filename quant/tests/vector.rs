@@ -148,7 +148,7 @@ fn every_view_of_the_storage_is_one_matrix() {
                 q.shape(),
                 *q.scheme(),
                 q.codes().to_vec(),
-                q.scales().clone(),
+                q.scales().floats().clone(),
                 parts.unwrap(),
             );
             assert_eq!(back.as_ref(), Ok(&q));

@@ -32,7 +32,7 @@ pub(crate) fn quantize(
     lengths: PartLengths,
 ) -> Option<Parts> {
     let kind = Kind::of(scheme)?;
-    if scheme.group == Group::Tensor || !scheme.layout.is_planar() {
+    if scheme.group == Group::Tensor || grouping.rows > 1 || !scheme.layout.is_planar() {
         return None;
     }
     let (rows, cols) = (weight.nrows(), weight.ncols());
@@ -108,7 +108,8 @@ impl Kind {
     fn of(scheme: &Scheme) -> Option<Self> {
         let rule = matches!(scheme.scale_rule, ScaleRule::Absmax | ScaleRule::Range | ScaleRule::Power(_));
         let format = matches!(scheme.scale_format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::E8m0);
-        if !(rule && format) {
+        let zero = matches!(scheme.zero, ZeroPoint::None | ZeroPoint::Integer);
+        if !(rule && format && zero && scheme.nested.is_none()) {
             return None;
         }
         Some(match scheme.code {
@@ -200,9 +201,8 @@ impl Pieces<'_> {
             for ((zero, &low), &scale) in
                 self.zeros.iter_mut().zip(lows.iter()).zip(scales.iter()).take(count)
             {
-                let point = crate::nearest::zero_point(f64::from(low), scale, self.scheme.code);
-                self.zero_points.push(point);
-                *zero = f32::from(point);
+                *zero = crate::nearest::zero_point(f64::from(low), scale, self.scheme);
+                self.zero_points.push(self.scheme.zero.stored(self.scheme.code, *zero));
             }
         } else {
             self.zeros[..count].fill(wanted);

@@ -106,7 +106,7 @@ pub(crate) fn assemble(
     }
     let scales = Floats::encode(row_scales, prepared.format);
     let quantized = Quantized::from_vector_parts(shape, scheme, codes, scales, parts)?;
-    Ok(Rounded { quantized, widened_from: prepared.widened_from })
+    Ok(Rounded { widened_from: prepared.widened_from, ..Rounded::new(quantized) })
 }
 
 fn trellis_plain(
@@ -218,5 +218,5 @@ fn lattice_plain(
     let parts = ColumnParts::new(shape, &scheme, scales, Vec::new(), prepared.outliers(&values)?)?;
     let row_scales = Floats::encode(&prepared.row_scales, prepared.format);
     let quantized = Quantized::from_vector_parts(shape, scheme, codes, row_scales, parts)?;
-    Ok(Rounded { quantized, widened_from: prepared.widened_from })
+    Ok(Rounded { widened_from: prepared.widened_from, ..Rounded::new(quantized) })
 }

@@ -121,11 +121,11 @@ pub(crate) fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<Par
     let (rows, cols) = shape;
     let too_large = Error::TooLarge { what: "codes" };
     scheme.check()?;
-    let lengths = |codes, rates: usize| PartLengths {
-        codes,
-        scales: rows,
-        zeros: 0,
-        columns: cols.saturating_add(rates),
+    let lengths = |codes: usize, rates: usize| {
+        let columns = cols.saturating_add(rates);
+        let scales = rows.saturating_mul(scheme.scale_format.bytes());
+        let bytes = codes.saturating_add(scales).saturating_add(columns);
+        PartLengths { codes, scales: rows, scale_codes: 0, zeros: 0, columns, bytes }
     };
     match scheme.code {
         Code::Trellis(Trellis { rate: Rate::Uniform(rate), .. }) => {
