@@ -35,6 +35,8 @@ pub(crate) struct Needs {
     pub(crate) absmax: bool,
     /// A Gram matrix.
     pub(crate) metric: bool,
+    /// Mean magnitudes.
+    pub(crate) mean_abs: bool,
 }
 
 /// The parts of one tensor's moments that the file holds.
@@ -69,7 +71,7 @@ impl Calibration {
     pub(crate) fn check(&self, name: &str, shape: (usize, usize), needs: Needs) -> Result<bool, Error> {
         let Some((owner, found)) = self.find(name)? else {
             return match needs {
-                Needs { absmax: false, metric: false } => Ok(false),
+                Needs { absmax: false, metric: false, mean_abs: false } => Ok(false),
                 _ => Err(self.reader.tensor_error(name, "has no calibration, which the method needs")),
             };
         };
@@ -78,6 +80,8 @@ impl Calibration {
             None
         } else if needs.absmax && found.absmax.is_none() {
             Some("absmax")
+        } else if needs.mean_abs && found.mean_abs.is_none() {
+            Some("mean_abs")
         } else if needs.metric && found.gram.is_none() {
             Some("gram")
         } else {

@@ -45,7 +45,7 @@ pub(crate) fn schemes(plan: &Plan, request: &Request, names: &[String]) -> Resul
 /// The format among `names` that stands for all of them in a method's plan: the first that takes `--group` and
 /// `--scale`, else the first.
 pub(crate) fn first(names: &[String]) -> Option<String> {
-    let free = |name: &&String| Scheme::named(name).is_some_and(|scheme| scheme.block_len().is_none());
+    let free = |name: &&String| Scheme::named(name).is_some_and(|scheme| !scheme.owns_scales());
     names.iter().find(free).or(names.first()).cloned()
 }
 

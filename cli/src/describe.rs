@@ -2,16 +2,18 @@
 
 use clap::ValueEnum as _;
 use clap::builder::PossibleValue;
+use rankbit::lowrank::split::file::Header;
 use rankbit::quant::{
-    Code, FloatFormat, Group, Layout, MiniFloat, Nested, Offset, ScaleBlock, ScaleRule, Scheme, Table,
-    ZeroPoint, scheme,
+    Code, FloatFormat, Group, Lattice, Layout, MiniFloat, Nested, Offset, Rate, ScaleBlock, ScaleRule,
+    Scheme, Table, Trellis, ZeroPoint, scheme,
 };
 
 use crate::method::Method;
 
 /// Every format by name, with its description.
 pub(crate) fn formats() -> Vec<PossibleValue> {
-    scheme::NAMED.iter().map(|(name, scheme)| PossibleValue::new(*name).help(describe(scheme))).collect()
+    let named = scheme::NAMED.iter().chain(&scheme::NAMED_VECTOR);
+    named.map(|(name, scheme)| PossibleValue::new(*name).help(describe(scheme))).collect()
 }
 
 /// The levels of a scheme, who shares a scale, and how it is stored.
@@ -60,6 +62,17 @@ fn levels(scheme: &Scheme) -> String {
         Code::Table(_) => format!("{} quantiles of the normal distribution", 1_u32 << bits),
         Code::MiniFloat(format) => float(format),
         Code::Fixed => "fixed-point numbers of 8 bits, 6 behind the point".to_owned(),
+        Code::Trellis(Trellis { window, rate: Rate::Uniform(rate) }) => {
+            format!("paths of {rate} bits a weight through a trellis of {} states", 1_u32 << window)
+        }
+        Code::Trellis(Trellis { window, .. }) => {
+            let states = 1_u32 << window;
+            format!("paths through a trellis of {states} states, bits for each column as --budget allows")
+        }
+        Code::Lattice(Lattice::E8p) => "blocks of eight to 65536 points of a lattice (E8P)".to_owned(),
+        Code::Lattice(_) => {
+            format!("blocks of eight to points of a lattice (E8P) and of a second one, {bits} bits")
+        }
     }
 }
 
@@ -82,6 +95,9 @@ fn scales(scheme: &Scheme) -> String {
         (Layout::Block(block), _) => {
             let bytes = block.bytes();
             format!("blocks of {} in {bytes} bytes, scales among them, as GGUF stores them", block.len())
+        }
+        (_, Group::Row) if scheme.code.is_vector() => {
+            format!("rows share {stored}, columns one of 8 bits, outliers are kept")
         }
         (_, Group::Row) => format!("rows share {stored}"),
         (_, Group::Tensor) => format!("the matrix has {stored}"),
@@ -138,6 +154,26 @@ pub(crate) fn bits(scheme: Option<&Scheme>, parts: &[(&str, u64)], weights: u64)
     format!("{} bits per weight = {}", short(per_weight(total)), terms.join(" + "))
 }
 
+/// What happens to the inputs of the quantized term before they meet it, and to its columns likewise; empty when nothing
+/// does.
+pub(crate) fn transform(split: &Header) -> String {
+    let mut steps = Vec::new();
+    if split.smooth.is_some() {
+        steps.push("scaled one by one".to_owned());
+    }
+    if split.permuted {
+        steps.push("put in another order".to_owned());
+    }
+    if let Some(rotation) = split.rotation {
+        let signs = rotation.seed.map_or_else(String::new, |seed| format!(", signs of seed {seed}"));
+        steps.push(match rotation.block {
+            block if block == split.shape[1] => format!("rotated (Hadamard{signs})"),
+            block => format!("rotated in blocks of {block} (Hadamard{signs})"),
+        });
+    }
+    if steps.is_empty() { String::new() } else { format!("inputs {}; ", steps.join(", ")) }
+}
+
 /// Up to four digits behind the point, none that say nothing.
 fn short(bits: f64) -> String {
     let text = format!("{bits:.4}");
@@ -182,6 +218,20 @@ mod tests {
             );
         }
         assert_eq!(formats().len(), scheme::NAMED.len());
+    }
+
+    #[test]
+    fn transforms_in_words() {
+        let words = |rest: &str| {
+            let text = format!(r#"{{"shape":[4,48]{rest}}}"#);
+            transform(&Header::from_json(&text).expect("a header"))
+        };
+        assert_eq!(words(""), "");
+        assert_eq!(words(r#","smooth":"f16""#), "inputs scaled one by one; ");
+        let all = r#","smooth":"f16","permuted":true,"rotation":{"block":48,"seed":7}"#;
+        let said = "inputs scaled one by one, put in another order, rotated (Hadamard, signs of seed 7); ";
+        assert_eq!(words(all), said);
+        assert_eq!(words(r#","rotation":{"block":12}"#), "inputs rotated in blocks of 12 (Hadamard); ");
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub(crate) const fn feedback_bytes(in_features: u64) -> u64 {
     in_features.saturating_mul(in_features).saturating_mul(5 * 8).saturating_add(panels)
 }
 
+/// What feeding errors back through whole columns takes: copies of the matrix in f64.
+pub(crate) const fn column_feedback_bytes(elements: u64) -> u64 {
+    elements.saturating_mul(8 * 7)
+}
+
 struct State {
     next: usize,
     used: u64,

@@ -1,7 +1,8 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
-use rankbit::lowrank::{Recipe, Space, Step, preset};
-use rankbit::quant::{Activation, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
+use clap::ValueEnum as _;
+use rankbit::lowrank::{Recipe, Space, Step, TransformRule, preset};
+use rankbit::quant::{Activation, Code, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
 
 use crate::error::Error;
 
@@ -31,12 +32,16 @@ pub(crate) enum Method {
     /// 4-bit floats whose scales differ by powers of two, inputs in 8-bit floats; --rank adds compensation
     /// (ZeroQuant-FP).
     ZeroquantFp,
+    /// Inputs that matter scaled up before rounding, by a search (AWQ). Needs --calib.
+    Awq,
+    /// Range moved from activations to weights, then round to nearest (SmoothQuant). Needs --calib.
+    Smoothquant,
 }
 
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -48,6 +53,8 @@ impl Method {
         Self::Ldlq,
         Self::LlmInt8,
         Self::ZeroquantFp,
+        Self::Awq,
+        Self::Smoothquant,
     ];
 
     /// The name.
@@ -64,6 +71,8 @@ impl Method {
             Self::Ldlq => "ldlq",
             Self::LlmInt8 => "llm-int8",
             Self::ZeroquantFp => "zeroquant-fp",
+            Self::Awq => "awq",
+            Self::Smoothquant => "smoothquant",
         }
     }
 
@@ -93,7 +102,7 @@ impl Method {
 
     /// Whether it smooths when there is calibration.
     pub(crate) fn smooths(self) -> bool {
-        self == Self::Svdquant
+        matches!(self, Self::Svdquant | Self::Smoothquant)
     }
 }
 
@@ -112,6 +121,8 @@ pub(crate) enum RounderName {
     Ldlq,
     /// Scales of least squared error, weighted by calibration when given.
     Mse,
+    /// Each group's range cut where least of the layer's output is lost (AWQ's).
+    Clip,
     /// At random to one of the two neighbours, right on average.
     Stochastic,
 }
@@ -126,6 +137,7 @@ impl RounderName {
             Self::Hqq => Rounder::HQQ,
             Self::Ldlq => Rounder::LDLQ,
             Self::Mse => Rounder::Mse,
+            Self::Clip => Rounder::Clip,
             Self::Stochastic => Rounder::Stochastic { seed },
         }
     }
@@ -182,6 +194,8 @@ pub(crate) struct Request {
     pub(crate) smooth: Option<f64>,
     /// `--activations`.
     pub(crate) activations: Option<Activations>,
+    /// `--rotate`.
+    pub(crate) rotate: bool,
     /// `--rounds`.
     pub(crate) rounds: Option<u32>,
     /// Whether `--calib` was given.
@@ -205,6 +219,10 @@ pub(crate) struct Plan {
     pub(crate) factors: FloatFormat,
     /// Smoothing strength, when it smooths.
     pub(crate) smooth: Option<f64>,
+    /// Whether `--smooth` was given.
+    smooths_all: bool,
+    /// Whether inputs are rotated.
+    pub(crate) rotate: bool,
     /// Rounds at most.
     pub(crate) rounds: u32,
     /// The seed.
@@ -224,10 +242,14 @@ impl Plan {
             Some(own) => with_flags(own, request),
             None => scheme_of(request.format.as_deref().unwrap_or(FORMAT), request)?,
         };
+        let own = (method.smooths() && request.calibrated).then_some(SMOOTH);
+        let smooth = request.smooth.or(own);
+        if scheme.code.is_vector() {
+            check_vector(method, request, scheme.name().unwrap_or(FORMAT), &scheme)?;
+        }
         if method == Method::Hqq && request.rounder.is_none() {
             scheme = preset::hqq_scheme(scheme);
         }
-        let smooth = (method.smooths() && request.calibrated).then(|| request.smooth.unwrap_or(SMOOTH));
         let plan = Self {
             method,
             recipe: preset::rtn(scheme),
@@ -239,6 +261,8 @@ impl Plan {
             },
             factors: request.factors.unwrap_or(FloatFormat::F16),
             smooth,
+            smooths_all: request.smooth.is_some(),
+            rotate: request.rotate,
             rounds: request.rounds.unwrap_or(ROUNDS),
             seed: request.seed,
             rounder: request.rounder.map(|name| name.rounder(request.act_order, request.seed)),
@@ -269,7 +293,17 @@ impl Plan {
                 let compensation = self.rank.map(|rank| (rank, factors));
                 preset::zeroquant_fp(preset::ZeroQuantFp { scheme, compensation })
             }
+            Method::Awq => preset::awq(scheme),
+            Method::Smoothquant => {
+                preset::smoothquant(scheme, self.smooth.unwrap_or(SMOOTH), Activation::Float)
+            }
         };
+        if let (Some(alpha), TransformRule::Identity) = (self.smooth_of(method), &recipe.transform) {
+            recipe.transform = TransformRule::Smooth { alpha, beta: 1.0 - alpha, format: FloatFormat::F16 };
+        }
+        if self.rotate && method.quantizes() {
+            recipe.transform = recipe.transform.then(TransformRule::Rotate { seed: self.seed });
+        }
         if let Some(policy) = self.activation {
             recipe.activation = policy.into();
         }
@@ -309,6 +343,11 @@ impl Plan {
         Some((other, Some(warning)))
     }
 
+    /// Smoothing strength of another method under the same flags: `--smooth` is for all, a default for its own.
+    fn smooth_of(&self, method: Method) -> Option<f64> {
+        self.smooth.filter(|_| method.quantizes() && (method.smooths() || self.smooths_all))
+    }
+
     /// Stored bits over weights that [`Plan::recipe_of`] gives for a matrix `[out, in]`, should every format's range
     /// suffice.
     pub(crate) fn bits_per_weight(
@@ -326,7 +365,7 @@ impl Plan {
             let rank = self.rank.unwrap_or(RANK);
             bytes += (out as f64 + inputs as f64) * rank as f64 * self.factors.bytes() as f64;
         }
-        if method.smooths() && self.smooth.is_some() {
+        if self.smooth_of(method).is_some() || method == Method::Awq {
             bytes += inputs as f64 * FloatFormat::F16.bytes() as f64;
         }
         Ok(bytes * 8.0 / (out as f64 * inputs as f64))
@@ -340,6 +379,11 @@ impl Plan {
         });
         let measured = self.smooth.is_none() && self.recipe.metric.accept == Space::Moments;
         rounder.or(measured.then(|| self.method.name()))
+    }
+
+    /// Whether iterates are compared under the calibration's metric.
+    pub(crate) fn measures(&self) -> bool {
+        self.recipe.metric.accept == Space::Moments
     }
 
     /// Whether every quantizing step takes each value by itself.
@@ -375,6 +419,10 @@ pub(crate) fn scheme_of(format: &str, request: &Request) -> Result<Scheme, Error
             return Err(Error::usage(format!("{flag} means nothing to --format {format}: {why}")));
         }
     }
+    if scheme.code.is_vector() && request.group.is_some() {
+        let why = "it has a scale for each row and column";
+        return Err(Error::usage(format!("--group means nothing to --format {format}: {why}")));
+    }
     Ok(with_flags(scheme, request))
 }
 
@@ -396,6 +444,8 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         (request.scale.is_some(), "--scale"),
         (request.rounder.is_some(), "--rounder"),
         (request.activations.is_some(), "--activations"),
+        (request.smooth.is_some(), "--smooth"),
+        (request.rotate, "--rotate"),
     ];
     if let Some((_, flag)) = quantizer.iter().take(3).find(|(given, _)| *given && method == Method::LlmInt8) {
         return refuse(flag, "has 8-bit integers with one f32 scale per row");
@@ -419,14 +469,48 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         return Err(Error::usage("--act-order means something to --method gptq or --rounder gptq only"));
     }
     if request.smooth.is_some() {
-        if !method.smooths() {
-            return refuse("--smooth", "does not smooth");
+        if method == Method::Awq {
+            return refuse("--smooth", "searches its own scales");
         }
         if !request.calibrated {
             return Err(Error::usage("--smooth needs --calib: smoothing follows from the activations"));
         }
     }
+    if matches!(method, Method::Awq | Method::Smoothquant) && !request.calibrated {
+        return Err(Error::usage(format!(
+            "--method {name} needs --calib: its scales follow from the activations"
+        )));
+    }
     Ok(())
+}
+
+/// What does not go with vector codes.
+fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme) -> Result<(), Error> {
+    let rounder = request.rounder.unwrap_or(match method {
+        Method::Gptq => RounderName::Gptq,
+        Method::Cd => RounderName::Cd,
+        Method::Ldlq => RounderName::Ldlq,
+        Method::Hqq => RounderName::Hqq,
+        Method::Awq => RounderName::Clip,
+        Method::Rtn
+        | Method::Lorc
+        | Method::Svdquant
+        | Method::LqLora
+        | Method::Lowrank
+        | Method::LlmInt8
+        | Method::ZeroquantFp
+        | Method::Smoothquant => RounderName::Nearest,
+    });
+    let fits = match rounder {
+        RounderName::Nearest => true,
+        RounderName::Gptq | RounderName::Cd | RounderName::Ldlq => matches!(scheme.code, Code::Trellis(_)),
+        RounderName::Hqq | RounderName::Mse | RounderName::Clip | RounderName::Stochastic => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let name = rounder.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    Err(Error::usage(format!("--format {format} cannot be rounded by {name}")))
 }
 
 /// `--group`: a number, `row`, `tensor`, or rows and columns as in `128x128`.
@@ -504,13 +588,34 @@ mod tests {
                 "--activations",
             ),
             (Method::Cd, Request { act_order: true, ..Request::default() }, "--act-order"),
-            (Method::LqLora, Request { smooth: Some(0.5), ..Request::default() }, "--smooth"),
+            (Method::Awq, Request { smooth: Some(0.5), calibrated: true, ..Request::default() }, "--smooth"),
+            (Method::Lowrank, Request { rotate: true, ..Request::default() }, "--rotate"),
+            (Method::LqLora, Request { smooth: Some(0.5), ..Request::default() }, "--calib"),
+            (Method::Awq, Request::default(), "--calib"),
+            (Method::Smoothquant, Request::default(), "--calib"),
             (Method::Svdquant, Request { smooth: Some(0.5), ..Request::default() }, "--calib"),
         ];
         for (method, request, flag) in cases {
             let error = Plan::new(method, &request).expect_err(flag);
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(flag), "{error}");
+        }
+    }
+
+    #[test]
+    fn vector_codes_take_their_own_rounders() {
+        let with = |format: &str| Request { format: Some(format.to_owned()), ..Request::default() };
+        for format in ["trellis2", "e8p4"] {
+            assert!(Plan::new(Method::Rtn, &with(format)).is_ok());
+            assert!(Plan::new(Method::Svdquant, &with(format)).is_ok());
+            assert_eq!(Plan::new(Method::Ldlq, &with(format)).is_ok(), format == "trellis2");
+            for request in [
+                Request { group: Some(Group::Size(64)), ..with(format) },
+                Request { rounder: Some(RounderName::Mse), ..with(format) },
+            ] {
+                assert_eq!(Plan::new(Method::Rtn, &request).expect_err(format).exit_code(), 2);
+            }
+            assert_eq!(Plan::new(Method::Hqq, &with(format)).expect_err(format).exit_code(), 2);
         }
     }
 
@@ -550,6 +655,24 @@ mod tests {
     }
 
     #[test]
+    fn transforms_add_up() {
+        let smoothing = TransformRule::Smooth { alpha: 0.25, beta: 0.75, format: FloatFormat::F16 };
+        let rotation = TransformRule::Rotate { seed: 7 };
+        let of = |method, smooth, rotate| {
+            let request = Request { smooth, rotate, calibrated: true, seed: 7, ..Request::default() };
+            Plan::new(method, &request).expect("a plan").recipe.transform
+        };
+        assert_eq!(of(Method::Rtn, None, false), TransformRule::Identity);
+        assert_eq!(of(Method::Rtn, None, true), rotation);
+        assert_eq!(of(Method::Gptq, Some(0.25), false), smoothing);
+        assert_eq!(of(Method::Svdquant, Some(0.25), false), smoothing);
+        let both = TransformRule::Compose(vec![smoothing, rotation.clone()]);
+        assert_eq!(of(Method::Cd, Some(0.25), true), both);
+        assert_eq!(of(Method::Smoothquant, Some(0.25), true), both);
+        assert_eq!(of(Method::Awq, None, true), TransformRule::Compose(vec![TransformRule::AWQ, rotation]));
+    }
+
+    #[test]
     fn blocks_fall_back_and_keep_their_groups() {
         let with = |format: &str, group, scale| Request {
             format: Some(format.to_owned()),
@@ -581,7 +704,6 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_command_line() {
-        use clap::ValueEnum as _;
         for method in Method::ALL {
             assert_eq!(Method::from_str(method.name(), false), Ok(method));
         }

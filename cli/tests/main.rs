@@ -11,6 +11,7 @@ mod gpu;
 mod memory;
 mod output_safety;
 mod real_network;
+mod real_sparsity;
 mod report;
 mod round_trip;
 mod support;

@@ -35,6 +35,9 @@ pub enum Error {
         /// The split's policy.
         activation: Activation,
     },
+    /// No kernel rotates the inputs of a product.
+    #[error("no GPU kernel for rotated inputs")]
+    UnsupportedRotation,
     /// Two arguments disagree in shape.
     #[error("{what}: expected shape {expected:?}, found {found:?}")]
     ShapeMismatch {

@@ -9,7 +9,8 @@ use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_lowrank::split::matmul::reference;
 use rankbit_lowrank::{Factor, LowRank, Split};
 use rankbit_quant::{
-    FloatFormat, Floats, Group, Quantized, Scheme, Smooth, ZeroPoint, pack, part_lengths, scheme,
+    FloatFormat, Floats, Group, Permutation, Quantized, Scheme, Smooth, Transform, ZeroPoint, pack,
+    part_lengths, scheme,
 };
 
 /// Guard words behind every buffer that a kernel writes: more than a workgroup could overrun by.
@@ -69,6 +70,7 @@ struct Case {
     rank: usize,
     tokens: usize,
     smooth: bool,
+    permute: bool,
 }
 
 /// Shapes around the tile (16 rows, 8 columns), ones and primes.
@@ -114,7 +116,7 @@ fn cases() -> Vec<Case> {
                 let scale = scales[turn / 2 % scales.len()];
                 let rank = RANKS[turn / 3 % RANKS.len()].min(shape.0).min(shape.1);
                 let scheme = Some(format.with_group(group).with_scale_format(scale));
-                cases.push(Case { shape, scheme, rank, tokens, smooth: turn % 5 < 2 });
+                cases.push(Case { shape, scheme, rank, tokens, smooth: turn % 5 < 2, permute: turn % 7 < 3 });
                 turn += 1;
             }
         }
@@ -122,7 +124,7 @@ fn cases() -> Vec<Case> {
     // One term alone, none at all.
     for (scheme, rank) in [(Some(scheme::NF4), 0), (None, 7), (None, 0)] {
         for tokens in [1, 17] {
-            cases.push(Case { shape: (33, 65), scheme, rank, tokens, smooth: rank > 0 });
+            cases.push(Case { shape: (33, 65), scheme, rank, tokens, smooth: rank > 0, permute: rank == 0 });
         }
     }
     cases
@@ -138,8 +140,9 @@ impl Case {
             }
         };
         let smooth = if self.smooth { " smoothed" } else { "" };
+        let permuted = if self.permute { " permuted" } else { "" };
         let ((out, features), rank, tokens) = (self.shape, self.rank, self.tokens);
-        format!("{out}x{features} {base} rank {rank} tokens {tokens}{smooth}")
+        format!("{out}x{features} {base} rank {rank} tokens {tokens}{smooth}{permuted}")
     }
 
     /// A split with every code, zero points and scales of either sign, drawn from the case's own stream.
@@ -180,7 +183,15 @@ impl Case {
         } else {
             None
         };
-        Ok(Split::new(self.shape, smooth, base, low_rank)?)
+        let permutation = if self.permute {
+            Some(Permutation::falling(
+                &normal(random, features).into_iter().map(f64::from).collect::<Vec<_>>(),
+            )?)
+        } else {
+            None
+        };
+        let transform = Transform::new(features, smooth, permutation, None)?;
+        Ok(Split::new(self.shape, Some(transform).filter(|t| !t.is_identity()), base, low_rank)?)
     }
 }
 
@@ -257,7 +268,6 @@ fn bounds(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f64>, Error> {
     let k = (features + split.rank() + 8) as f64 * 2.0_f64.powi(-24);
     let gamma = k / (1.0 - k);
     let least = features.max(1) as f64 * f64::from(f32::MIN_POSITIVE);
-    let inverse = split.transform().map(Smooth::inverse);
     let mut weight = Mat::<f64>::zeros(out, features);
     let mut row = vec![0.0; features];
     let factors = split.low_rank().map(|term| (term.left().to_f32(), term.right().to_f32()));
@@ -266,9 +276,11 @@ fn bounds(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f64>, Error> {
         if let Some(base) = split.base() {
             base.row_into(o, &mut row)?;
         }
+        if let Some(transform) = split.transform() {
+            transform.transpose(&mut row)?;
+        }
         for (j, &value) in row.iter().enumerate() {
-            let smoothed = inverse.as_ref().map_or(1.0, |inverse| f64::from(inverse[j]));
-            weight[(o, j)] = (f64::from(value) * smoothed).abs();
+            weight[(o, j)] = f64::from(value).abs();
             if let Some((left, right)) = &factors {
                 for i in 0..split.rank() {
                     let (l, r) = (left[o * split.rank() + i], right[i * features + j]);

@@ -1,12 +1,13 @@
 //! Runs a recipe on one matrix: see [`fit`].
 
+use crate::basis;
 use crate::part::{LowRankPart, QuantizedPart, branch_residual, check_range};
-use crate::{ActivationRule, Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
+use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
 use alloc::{vec, vec::Vec};
 use core::fmt;
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{Metric, MetricRoot, Moments, Stream, svd};
-use rankbit_quant::{Activation, FloatFormat, Quantized, Rounder, Smooth};
+use rankbit_quant::{FloatFormat, Quantized, Rounder};
 
 /// Damping of a Gram metric, as a fraction of its mean diagonal: keeps directions that calibration never saw
 /// from being free.
@@ -72,6 +73,13 @@ pub enum Adjustment {
         /// The format asked for.
         asked: FloatFormat,
     },
+    /// The width has no Hadamard matrix that is built in: the rotation mixes blocks of it.
+    RotatedInBlocks {
+        /// The width.
+        size: usize,
+        /// Entries of a block.
+        block: usize,
+    },
     /// The smoothing format's range was too small: smoothing factors are f32.
     SmoothingWidened {
         /// The format asked for.
@@ -85,6 +93,12 @@ impl fmt::Display for Adjustment {
             Self::ScalesWidened { asked } => ("scales", asked),
             Self::FactorsWidened { asked } => ("low-rank factors", asked),
             Self::SmoothingWidened { asked } => ("smoothing factors", asked),
+            Self::RotatedInBlocks { size, block } => {
+                return write!(
+                    f,
+                    "no Hadamard matrix of order {size} is known: rotated in blocks of {block}"
+                );
+            }
         };
         write!(f, "{what} stored as f32: their range does not fit {}", asked.name())
     }
@@ -95,7 +109,7 @@ impl fmt::Display for Adjustment {
 /// ```text
 /// minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R
 /// ```
-/// 1. The transform `T` is fixed (from the calibration's and the weight's absmax).
+/// 1. The transform `T` is fixed, from the calibration and the weight.
 /// 2. Each step of a round replaces its own term, given the other: a projection onto the quantizer's grid or onto
 ///    rank r. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
 /// 3. The best iterate is kept: plain rounding is no projection onto a convex set, so iterates can get worse.
@@ -191,10 +205,8 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
     if !recipe.activation.is_float() && !quantizes {
         return Err(Error::InvalidRecipe { reason: "quantized inputs need a quantizing step" });
     }
-    if let TransformRule::Smooth { alpha, beta, .. } = recipe.transform
-        && !(alpha.is_finite() && beta.is_finite())
-    {
-        return Err(Error::InvalidRecipe { reason: "smoothing exponents must be finite" });
+    if recipe.transform != TransformRule::Identity {
+        basis::check(&recipe.transform)?;
     }
     for step in &recipe.round {
         match *step {
@@ -233,6 +245,8 @@ struct State<'a> {
     calibration: Option<Metric>,
     /// `TᵀHT`, for rounders that weigh errors by the layer's inputs.
     hessian: Option<Mat<f64>>,
+    /// What an error of each output counts.
+    row_weights: Option<&'a [f64]>,
     adjustments: Vec<Adjustment>,
 }
 
@@ -240,19 +254,19 @@ impl<'a> State<'a> {
     fn new(weight: MatRef<'a, f32>, recipe: &Recipe, input: &Input<'a>) -> Result<Self, Error> {
         let shape = (weight.nrows(), weight.ncols());
         let mut adjustments = Vec::new();
-        let transform = transform(weight, recipe.transform, input, &mut adjustments)?;
-        let activation = activation(recipe.activation, input, transform.as_ref())?;
+        let transform = basis::find(weight, recipe, input, &mut adjustments)?;
+        let activation = basis::activation(recipe.activation, input, transform.as_ref())?;
         let calibration = input.moments.and_then(|moments| moments.metric().ok());
         let space = |space: Space| match space {
             Space::Identity => Ok(Metric::identity()),
-            Space::Transformed => transformed(transform.as_ref()),
+            Space::Transformed => basis::transformed(transform.as_ref()),
             Space::Moments => match input.moments {
                 Some(moments) => Ok(moments.metric()?),
                 None => Err(Error::MissingCalibration { needed: "a Gram matrix or second moments" }),
             },
         };
         let accept = space(recipe.metric.accept)?;
-        let hessian = hessian(recipe, input, transform.as_ref())?;
+        let hessian = basis::hessian(recipe, input, transform.as_ref())?;
         let weight_norm = accept.norm_squared(weight).map_err(|e| named(weight, e))?;
         let low_rank = recipe.round.iter().any(|step| matches!(step, Step::LowRank { .. }));
         let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
@@ -273,6 +287,7 @@ impl<'a> State<'a> {
             weight_norm,
             calibration,
             hessian,
+            row_weights: input.moments.and_then(Moments::row_weight),
             adjustments,
         })
     }
@@ -291,7 +306,8 @@ impl<'a> State<'a> {
                     }
                     other => other,
                 };
-                let part = QuantizedPart { scheme, rounder, transform: split.transform(), hessian };
+                let (transform, row_weights) = (split.transform(), self.row_weights);
+                let part = QuantizedPart { scheme, rounder, transform, hessian, row_weights };
                 base = Some(part.project(self.weight, split.low_rank(), &mut self.work, &mut adjustments)?);
                 low_rank = split.low_rank().cloned();
             }
@@ -366,102 +382,4 @@ fn named(weight: MatRef<'_, f32>, error: rankbit_linalg::Error) -> Error {
         }
     }
     error.into()
-}
-
-/// The metric of the transform's basis: `‖E·T⁻ᵀ‖ = ‖E·diag(λ)‖`.
-fn transformed(transform: Option<&Smooth>) -> Result<Metric, Error> {
-    match transform {
-        None => Ok(Metric::identity()),
-        Some(smooth) => {
-            let squares = smooth.forward().into_iter().map(|x| f64::from(x) * f64::from(x)).collect();
-            Ok(Metric::diagonal(squares)?)
-        }
-    }
-}
-
-/// The calibration's Gram matrix in the transform's basis, when a quantizing step uses one: `T = diag(1/λ)`, so
-/// `TᵀHT = diag(1/λ)·H·diag(1/λ)`.
-fn hessian(
-    recipe: &Recipe,
-    input: &Input<'_>,
-    transform: Option<&Smooth>,
-) -> Result<Option<Mat<f64>>, Error> {
-    let rounders = || {
-        recipe.round.iter().filter_map(|step| match step {
-            Step::Quantize { rounder, .. } => Some(rounder),
-            Step::LowRank { .. } => None,
-        })
-    };
-    let required = rounders().any(Rounder::needs_hessian);
-    if !required && !rounders().any(|rounder| *rounder == Rounder::Mse) {
-        return Ok(None);
-    }
-    let Some(moments) = input.moments else {
-        return if required {
-            Err(Error::MissingCalibration { needed: "the Gram matrix of the layer's inputs" })
-        } else {
-            Ok(None)
-        };
-    };
-    let mut gram = match moments.gram() {
-        Ok(gram) => gram.to_owned(),
-        Err(error) if required => return Err(error.into()),
-        Err(_) => return Ok(None),
-    };
-    if let Some(smooth) = transform {
-        let inverse = smooth.inverse();
-        for (column, outer) in gram.col_iter_mut().zip(&inverse) {
-            for (value, inner) in column.iter_mut().zip(&inverse) {
-                *value *= f64::from(*outer) * f64::from(*inner);
-            }
-        }
-    }
-    Ok(Some(gram))
-}
-
-/// The policy for inputs. `X·T` has the calibration's absmax times `1/λ`.
-fn activation(
-    rule: ActivationRule,
-    input: &Input<'_>,
-    transform: Option<&Smooth>,
-) -> Result<Activation, Error> {
-    let code = match rule {
-        ActivationRule::Given(policy) => return Ok(policy),
-        ActivationRule::Calibrated { code } => code,
-    };
-    let moments = input.moments.ok_or(Error::MissingCalibration { needed: "absmax of the activations" })?;
-    let absmax = moments.absmax()?;
-    let largest = match transform.map(Smooth::inverse) {
-        None => absmax.iter().copied().fold(0.0, f32::max),
-        Some(inverse) => absmax.iter().zip(&inverse).map(|(x, s)| x * s).fold(0.0, f32::max),
-    };
-    Ok(Activation::calibrated(code, largest)?)
-}
-
-/// Step 1.
-fn transform(
-    weight: MatRef<'_, f32>,
-    rule: TransformRule,
-    input: &Input<'_>,
-    adjustments: &mut Vec<Adjustment>,
-) -> Result<Option<Smooth>, Error> {
-    match rule {
-        TransformRule::Identity => Ok(None),
-        TransformRule::Smooth { alpha, beta, format } => {
-            let moments =
-                input.moments.ok_or(Error::MissingCalibration { needed: "absmax of the activations" })?;
-            let mut absmax = vec![0.0_f32; weight.ncols()];
-            let mut buffer = Vec::new();
-            for i in 0..weight.nrows() {
-                for (top, w) in absmax.iter_mut().zip(rankbit_quant::rows::row(weight, i, &mut buffer)) {
-                    *top = top.max(w.abs());
-                }
-            }
-            let (smooth, widened) = Smooth::from_absmax(moments.absmax()?, &absmax, (alpha, beta), format)?;
-            if widened {
-                adjustments.push(Adjustment::SmoothingWidened { asked: format });
-            }
-            Ok(Some(smooth))
-        }
-    }
 }

@@ -33,6 +33,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod basis;
 mod error;
 mod fit;
 mod low_rank;

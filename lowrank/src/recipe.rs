@@ -25,7 +25,7 @@ pub struct Recipe {
 }
 
 /// How the change of basis is found.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 #[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum TransformRule {
     /// None.
@@ -39,6 +39,50 @@ pub enum TransformRule {
         /// How λ is stored.
         format: FloatFormat,
     },
+    /// AWQ: `λ_j = (mean |X_j|)^α` over its middle, α by least error of the layer's output after rounding to nearest by
+    /// the first quantizing step's scheme; see [`rankbit_quant::transform::awq`].
+    Awq {
+        /// Exponents tried, from 0 in steps of 1/grid; the paper's 20.
+        grid: u32,
+        /// How λ is stored.
+        format: FloatFormat,
+    },
+    /// Inputs by falling mean square of their activations.
+    Permute,
+    /// A Hadamard rotation with random signs. They depend on this seed alone, not on the tensor's name: layers that
+    /// share an input then share its rotation, and it can be folded into what is before them.
+    Rotate {
+        /// What the signs are drawn from.
+        seed: u64,
+    },
+    /// Several of these, in this order, each at most once: `Smooth` or `Awq`, `Permute`, `Rotate`.
+    Compose(Vec<TransformRule>),
+}
+
+impl TransformRule {
+    /// AWQ with its paper's grid, factors in f16.
+    pub const AWQ: Self = Self::Awq { grid: 20, format: FloatFormat::F16 };
+
+    /// The single transforms it is made of.
+    pub fn parts(&self) -> &[Self] {
+        match self {
+            Self::Identity => &[],
+            Self::Compose(parts) => parts,
+            single => core::slice::from_ref(single),
+        }
+    }
+
+    /// This rule, then `next`: one composition of both.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        let mut parts = self.parts().to_vec();
+        parts.extend_from_slice(next.parts());
+        match <[Self; 1]>::try_from(parts) {
+            Ok([single]) => single,
+            Err(parts) if parts.is_empty() => Self::Identity,
+            Err(parts) => Self::Compose(parts),
+        }
+    }
 }
 
 /// How the policy for the quantized term's inputs is found.

@@ -7,12 +7,12 @@ pub mod matmul;
 use crate::{Error, LowRank};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
-use rankbit_quant::{Activation, Quantized, Smooth};
+use rankbit_quant::{Activation, Quantized, Transform};
 
 /// A matrix as few bits and few ranks.
 ///
 /// ```text
-/// Ŵ = Q̃·Tᵀ + L·R        W: [out, in],  T = diag(1/λ) when smoothed, else the identity
+/// Ŵ = Q̃·Tᵀ + L·R        W: [out, in],  T = diag(1/λ)·P·R: smoothed, permuted, rotated, or the identity
 /// Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ
 /// ```
 /// `act` quantizes the inputs of the quantized term alone ([`Activation`], by default not at all): the low-rank term
@@ -20,7 +20,7 @@ use rankbit_quant::{Activation, Quantized, Smooth};
 #[derive(Clone, PartialEq, Debug)]
 pub struct Split {
     shape: (usize, usize),
-    transform: Option<Smooth>,
+    transform: Option<Transform>,
     base: Option<Quantized>,
     low_rank: Option<LowRank>,
     activation: Activation,
@@ -33,12 +33,12 @@ impl Split {
     /// [`Error::ShapeMismatch`] when a term does not have `shape`.
     pub fn new(
         shape: (usize, usize),
-        transform: Option<Smooth>,
+        transform: Option<Transform>,
         base: Option<Quantized>,
         low_rank: Option<LowRank>,
     ) -> Result<Self, Error> {
         let terms = [
-            ("smoothing factors", transform.as_ref().map(|t| (shape.0, t.features()))),
+            ("transform", transform.as_ref().map(|t| (shape.0, t.features()))),
             ("quantized term", base.as_ref().map(Quantized::shape)),
             ("low-rank term", low_rank.as_ref().map(LowRank::shape)),
         ];
@@ -71,7 +71,7 @@ impl Split {
     }
 
     /// The change of basis on the quantized term's path.
-    pub const fn transform(&self) -> Option<&Smooth> {
+    pub const fn transform(&self) -> Option<&Transform> {
         self.transform.as_ref()
     }
 
@@ -94,7 +94,7 @@ impl Split {
     pub fn stored_bits(&self) -> u64 {
         self.base.as_ref().map_or(0, Quantized::stored_bits)
             + self.low_rank.as_ref().map_or(0, LowRank::stored_bits)
-            + self.transform.as_ref().map_or(0, Smooth::stored_bits)
+            + self.transform.as_ref().map_or(0, Transform::stored_bits)
     }
 
     /// Stored bits over the number of weights; 0 for an empty matrix.
@@ -107,13 +107,12 @@ impl Split {
     pub fn rows(&self) -> Rows<'_> {
         Rows {
             split: self,
-            inverse: self.transform.as_ref().map(Smooth::inverse),
             left: self.low_rank.as_ref().map_or_else(Vec::new, |lr| lr.left().to_f32()),
             right: self.low_rank.as_ref().map_or_else(Vec::new, |lr| lr.right().to_f32()),
         }
     }
 
-    /// Row `row` of `Ŵ`, for look-ups (an embedding): `q̃_i ⊙ (1/λ) + L_i·R`, summed in f32.
+    /// Row `row` of `Ŵ`, for look-ups (an embedding): `q̃_i·Tᵀ + L_i·R`, summed in f32.
     ///
     /// Cost O(in · r). Equal, bit for bit, to the same row of [`Split::reconstruct`].
     ///
@@ -159,7 +158,6 @@ impl Split {
 #[derive(Debug)]
 pub struct Rows<'a> {
     split: &'a Split,
-    inverse: Option<Vec<f32>>,
     left: Vec<f32>,
     right: Vec<f32>,
 }
@@ -187,10 +185,9 @@ impl Rows<'_> {
         if !decoded {
             out.fill(0.0);
         }
-        if let Some(inverse) = &self.inverse {
-            for (value, scale) in out.iter_mut().zip(inverse) {
-                *value *= scale;
-            }
+        if let Some(transform) = &self.split.transform {
+            // A split's transform is as wide as its rows.
+            let _ = transform.transpose(out);
         }
         let rank = self.split.rank();
         if rank > 0 {

@@ -47,7 +47,7 @@ proptest! {
                 let split = fit(w.as_ref(), &recipe, &Input { name: "w", moments: Some(&m) }).unwrap().split;
                 prop_assert_eq!(split.activation(), &policy);
                 let (base, branch) = (split.base().unwrap(), split.low_rank().unwrap());
-                let inverse = split.transform().unwrap().inverse();
+                let inverse = split.transform().unwrap().smooth().unwrap().inverse();
                 let transformed = Mat::from_fn(tokens, features, |t, j| x[(t, j)] * inverse[j]);
                 let quantized = matmul::quantized::apply(base, &policy, transformed.as_ref()).unwrap();
                 let (left, right) = (branch.left().to_f32(), branch.right().to_f32());
@@ -120,7 +120,7 @@ fn static_scales_come_from_calibration() {
     for recipe in [preset::rtn(scheme::INT8), smoothed(scheme::INT8, 2)] {
         let recipe = recipe.with_activation(rule);
         let split = fit(w.as_ref(), &recipe, &Input { name: "w", moments: Some(&m) }).unwrap().split;
-        let inverse = split.transform().map_or_else(|| vec![1.0; 40], rankbit_quant::Smooth::inverse);
+        let inverse = split.transform().map_or_else(|| vec![1.0; 40], |t| t.smooth().unwrap().inverse());
         let absmax = m.absmax().unwrap();
         let largest = absmax.iter().zip(&inverse).map(|(x, s)| x * s).fold(0.0, f32::max);
         assert_eq!(split.activation(), &Activation::Static { code: INT8, scale: largest / 127.0 });

@@ -3,7 +3,7 @@
 use crate::common::{moments, weight};
 use proptest::prelude::*;
 use rankbit_lowrank::split::file::{self, Header, PART_NAMES, Part, PartType, PartView};
-use rankbit_lowrank::{Error, Input, Recipe, Split, Step, fit, preset};
+use rankbit_lowrank::{Error, Input, Recipe, Split, Step, TransformRule, fit, preset};
 use rankbit_quant::{FloatFormat, Group, scheme};
 
 fn read(header: &Header, parts: &[Part]) -> Result<Split, Error> {
@@ -17,7 +17,15 @@ fn read(header: &Header, parts: &[Part]) -> Result<Split, Error> {
 }
 
 fn recipes() -> Vec<Recipe> {
-    let mut recipes = vec![preset::low_rank(2, FloatFormat::F16)];
+    let mut recipes = vec![preset::low_rank(2, FloatFormat::F16), preset::awq(scheme::UINT4)];
+    let transforms = [
+        TransformRule::Permute,
+        TransformRule::Rotate { seed: u64::MAX },
+        TransformRule::AWQ.then(TransformRule::Permute).then(TransformRule::Rotate { seed: 3 }),
+    ];
+    for transform in transforms {
+        recipes.push(Recipe { transform, ..preset::lorc(scheme::UINT4, 2, FloatFormat::F16) });
+    }
     for (_, scheme) in scheme::NAMED {
         if !scheme.owns_scales() {
             recipes.push(preset::rtn(scheme.with_group(Group::Tensor)));
@@ -32,6 +40,10 @@ fn recipes() -> Vec<Recipe> {
             smooth: Some(0.5),
             rounds: 2,
         }));
+    }
+    for (_, scheme) in scheme::NAMED_VECTOR {
+        recipes.push(preset::rtn(scheme));
+        recipes.push(preset::lorc(scheme.with_scale_format(FloatFormat::Bf16), 2, FloatFormat::F32));
     }
     recipes
 }

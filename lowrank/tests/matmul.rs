@@ -8,11 +8,19 @@ use rankbit_quant::{FloatFormat, Group, scheme};
 /// `γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ` elementwise, with the documented constant.
 fn bound(split: &Split, x: MatRef<'_, f32>) -> Mat<f64> {
     let (out, features) = split.shape();
-    let inverse = split.transform().map_or_else(|| vec![1.0; features], rankbit_quant::Smooth::inverse);
     let mut magnitude = Mat::<f64>::zeros(out, features);
     if let Some(base) = split.base() {
         let dense = base.dequantize();
-        magnitude = Mat::from_fn(out, features, |i, j| f64::from((dense[(i, j)] * inverse[j]).abs()));
+        // |T|: the forward transform of each unit row, without signs.
+        let mut t: Vec<f64> =
+            (0..features * features).map(|at| f64::from(u8::from(at / features == at % features))).collect();
+        if let Some(transform) = split.transform() {
+            transform.forward(&mut t).unwrap();
+        }
+        magnitude = Mat::from_fn(out, features, |i, j| {
+            let row = &t[j * features..(j + 1) * features];
+            row.iter().enumerate().map(|(k, t)| t.abs() * f64::from(dense[(i, k)].abs())).sum()
+        });
     }
     if let Some(lr) = split.low_rank() {
         let (l, r, rank) = (lr.left().to_f32(), lr.right().to_f32(), lr.rank());
@@ -23,7 +31,10 @@ fn bound(split: &Split, x: MatRef<'_, f32>) -> Mat<f64> {
             }
         }
     }
-    let k = (features + split.rank() + 4) as f64 * 2.0_f64.powi(-24);
+    // log₂(2^k) + m + 3 of a rotation, generously.
+    let rotated =
+        split.transform().and_then(rankbit_quant::Transform::rotation).map_or(0, |r| r.block().min(64));
+    let k = (features + split.rank() + 4 + rotated) as f64 * 2.0_f64.powi(-24);
     let gamma = k / (1.0 - k);
     Mat::from_fn(x.nrows(), out, |t, o| {
         gamma * (0..features).map(|j| f64::from(x[(t, j)].abs()) * magnitude[(o, j)]).sum::<f64>()

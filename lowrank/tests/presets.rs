@@ -153,7 +153,7 @@ fn svdquant_projects_in_the_smoothed_space() {
     let input = Input { name: "w", moments: Some(&moments) };
     fit_observed(w.as_ref(), &recipe, &input, &mut |_, split| first = Some(split.clone())).unwrap();
     let split = first.unwrap();
-    let lambda = split.transform().unwrap().forward();
+    let lambda = split.transform().unwrap().smooth().unwrap().forward();
     let low_rank = split.low_rank().unwrap();
     let (left, right) = (low_rank.left().to_f32(), low_rank.right().to_f32());
     let smoothed = Mat::from_fn(48, 64, |i, j| w[(i, j)] * lambda[j]);

@@ -34,7 +34,7 @@ fn presets_are_one_quantizing_step() {
         // The same bits as the rounder alone.
         let (w, m) = (weight(40, 64, 1), moments(64, 300, 2));
         let fitted = calibrated(&w, &recipe, &m);
-        let context = Context { hessian: Some(m.gram().expect("a Gram matrix")) };
+        let context = Context { hessian: Some(m.gram().expect("a Gram matrix")), ..Context::default() };
         let alone = quantize_with(w.as_ref(), &scheme, rounder, &context).expect("a valid matrix");
         assert_eq!(fitted.split.base(), Some(&alone.quantized), "{rounder:?}");
     }

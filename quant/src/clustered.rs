@@ -62,7 +62,7 @@ impl Codebook {
                 let above =
                     upper.get(at + 1).map_or(1.0, |next| normal_float::normal((upper[at] + next) / 2.0).0);
                 // The threshold above is read before this value moves; the one below was, too.
-                upper[at] = normal_float::normal_quantile((below + above) / 2.0);
+                upper[at] = normal_float::normal_quantile((below + above) / 2.0, 0.0);
                 below = above;
             }
         }

@@ -74,6 +74,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// An outlier outside the matrix, or not behind the one before it.
+    #[error("outlier {index} is outside the matrix or out of order")]
+    InvalidOutlier {
+        /// Its index among the stored ones.
+        index: usize,
+    },
     /// A size that overflows this machine's address space.
     #[error("{what} is too large for this machine")]
     TooLarge {

@@ -58,6 +58,7 @@ mod float;
 mod group;
 #[cfg(feature = "solve")]
 pub mod halo;
+pub mod lattice;
 pub mod matmul;
 pub mod nested;
 pub mod pack;
@@ -69,6 +70,8 @@ mod scales;
 pub mod scheme;
 pub mod simd;
 pub mod transform;
+pub mod trellis;
+pub mod vector;
 mod zero;
 
 pub use activation::{Activation, Activations};
@@ -77,14 +80,17 @@ pub use code::{Code, MiniFloat, Table};
 pub use error::Error;
 pub use float::{FloatFormat, Floats};
 pub use group::{Group, Grouping};
+pub use lattice::Lattice;
 pub use nested::{Nested, Offset, ScaleBlock, ScaleCode};
 pub use quantized::{PartLengths, Quantized, part_lengths};
 #[cfg(feature = "solve")]
-pub use rounder::{Context, quantize, quantize_with};
+pub use rounder::{Context, quantize, quantize_with, trellis_columns};
 pub use rounder::{Rounded, Rounder, nearest};
 pub use scales::Scales;
 pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme};
 pub use transform::Smooth;
 #[cfg(feature = "solve")]
 pub use transform::{Permutation, Transform};
+pub use trellis::{Rate, Trellis};
+pub use vector::{ColumnParts, Outliers};
 pub use zero::ZeroPoint;

@@ -11,13 +11,26 @@
 //! | scale offset | one f32, what nested scales have in common, if anything |
 //! | zeros | one bit stream of all zero points, in the order of the scales ([`ZeroPoint::bits`] each, floats little-endian); empty without |
 //!
-//! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside.
+//! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside. Vector
+//! codes have parts for their columns: see [`vector`](crate::vector).
 
-use crate::codec::Decoder;
-use crate::{Error, FloatFormat, Grouping, Layout, Scales, Scheme, ZeroPoint, pack, rows};
+use crate::codec;
+use crate::{
+    ColumnParts, Error, FloatFormat, Floats, Grouping, Layout, Scales, Scheme, ZeroPoint, pack, rows, vector,
+};
 use alloc::{vec, vec::Vec};
 #[cfg(feature = "solve")]
 use rankbit_linalg::faer::Mat;
+
+/// What decodes rows of a matrix, everything in it that rows share.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one on the stack for each call; a box would be one for each row"
+)]
+pub(crate) enum Decoder<'a> {
+    Scalar(codec::Decoder),
+    Vector(vector::Decoder<'a>),
+}
 
 /// A matrix `[out, in]` of few bits.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +41,8 @@ pub struct Quantized {
     codes: Vec<u8>,
     scales: Scales,
     zeros: Vec<u8>,
+    /// What vector codes keep for their columns.
+    columns: Option<ColumnParts>,
 }
 
 impl Quantized {
@@ -46,6 +61,9 @@ impl Quantized {
     ) -> Result<Self, Error> {
         let scales = scales.into();
         scheme.check()?;
+        if scheme.code.is_vector() {
+            return Err(Error::InvalidScheme { reason: "vector codes have parts for their columns" });
+        }
         let grouping = scheme.grouping(shape)?;
         let lengths = part_lengths(shape, &scheme)?;
         let bytes = scheme.scale_format.bytes();
@@ -62,13 +80,42 @@ impl Quantized {
         if scales.format() != scheme.scale_format || scales.nesting() != scheme.nested {
             return Err(Error::InvalidScheme { reason: "scales are not in the scheme's scale format" });
         }
-        if let Some(index) = (0..scales.floats().len()).find(|&i| !scales.floats().get(i).is_finite()) {
+        if let Some(index) = scales.floats().first_non_finite() {
             return Err(Error::StoredNonFinite { what: "scales", index });
         }
-        let quantized = Self { shape, scheme, grouping, codes, scales, zeros };
+        let quantized = Self { shape, scheme, grouping, codes, scales, zeros, columns: None };
         quantized.check_codes()?;
         quantized.check_zeros()?;
         Ok(quantized)
+    }
+
+    /// Assembles the storage of vector codes from its parts: codes, one scale for each row, and what belongs to the
+    /// columns.
+    ///
+    /// # Errors
+    /// As [`Quantized::from_parts`] and [`ColumnParts::new`]; [`Error::InvalidScheme`] for a scheme of scalar codes.
+    pub fn from_vector_parts(
+        shape: (usize, usize),
+        scheme: Scheme,
+        codes: Vec<u8>,
+        scales: Floats,
+        columns: ColumnParts,
+    ) -> Result<Self, Error> {
+        let grouping = vector::check_parts(shape, &scheme, &codes, &scales, &columns)?;
+        Ok(Self {
+            shape,
+            scheme,
+            grouping,
+            codes,
+            scales: scales.into(),
+            zeros: Vec::new(),
+            columns: Some(columns),
+        })
+    }
+
+    /// What vector codes keep for their columns; `None` for scalar codes.
+    pub const fn columns(&self) -> Option<&ColumnParts> {
+        self.columns.as_ref()
     }
 
     /// Whether every code is a number, where a code can be anything else, and every scale inside a block.
@@ -81,7 +128,7 @@ impl Quantized {
             };
         }
         let code = self.scheme.code;
-        if code.is_total() {
+        if code.is_total() || self.codes.is_empty() {
             return Ok(());
         }
         let mut codes = vec![0; self.shape.1];
@@ -205,7 +252,9 @@ impl Quantized {
 
     /// Every stored bit: codes with their padding, scales with what they share, zero points.
     pub fn stored_bits(&self) -> u64 {
-        (self.codes.len() + self.zeros.len()) as u64 * 8 + self.scales.stored_bits()
+        (self.codes.len() + self.zeros.len()) as u64 * 8
+            + self.scales.stored_bits()
+            + self.columns.as_ref().map_or(0, ColumnParts::stored_bits)
     }
 
     /// Writes row `row`, decoded, to `out`: `ŵ = s · (value(code) - z)`, each a single f32 rounding.
@@ -230,6 +279,10 @@ impl Quantized {
     /// [`Error::ShapeMismatch`] when `out` does not have `out · in` entries.
     pub fn dequantize_into(&self, out: &mut [f32]) -> Result<(), Error> {
         rows::check_len("output", out.len(), self.shape)?;
+        if let Some(decoder) = vector::Decoder::new(self) {
+            decoder.all_into(out);
+            return Ok(());
+        }
         let decoder = self.decoder();
         for (row, out) in out.chunks_exact_mut(self.shape.1.max(1)).enumerate() {
             self.decode_row(row, &decoder, out);
@@ -241,6 +294,11 @@ impl Quantized {
     #[cfg(feature = "solve")]
     pub fn dequantize(&self) -> Mat<f32> {
         let (rows, cols) = self.shape;
+        if let Some(decoder) = vector::Decoder::new(self) {
+            let mut values = vec![0.0; rows * cols];
+            decoder.all_into(&mut values);
+            return Mat::from_fn(rows, cols, |i, j| values[i * cols + j]);
+        }
         let decoder = self.decoder();
         let mut row_values = vec![0.0; cols];
         let mut matrix = Mat::zeros(rows, cols);
@@ -254,12 +312,19 @@ impl Quantized {
     }
 
     /// What [`Quantized::decode_row`] needs, the same for all rows.
-    pub(crate) fn decoder(&self) -> Decoder {
-        Decoder::new(self.scheme.code)
+    pub(crate) fn decoder(&self) -> Decoder<'_> {
+        match vector::Decoder::new(self) {
+            Some(decoder) => Decoder::Vector(decoder),
+            None => Decoder::Scalar(codec::Decoder::new(self.scheme.code)),
+        }
     }
 
     /// Decodes row `row` into `out` (`in` entries).
-    pub(crate) fn decode_row(&self, row: usize, decoder: &Decoder, out: &mut [f32]) {
+    pub(crate) fn decode_row(&self, row: usize, decoder: &Decoder<'_>, out: &mut [f32]) {
+        let decoder = match decoder {
+            Decoder::Vector(decoder) => return decoder.row(row, out),
+            Decoder::Scalar(decoder) => decoder,
+        };
         if let Layout::Block(block) = self.scheme.layout {
             let blocks = self.row_codes(row).chunks_exact(block.bytes());
             for (bytes, out) in blocks.zip(out.chunks_mut(self.grouping.size)) {
@@ -287,11 +352,14 @@ pub struct PartLengths {
     pub scale_codes: usize,
     /// Bytes of all zero points.
     pub zeros: usize,
+    /// Bytes of what vector codes keep for their columns, outliers apart.
+    pub columns: usize,
     /// Every stored byte, with what all scales share.
     pub bytes: usize,
 }
 
-/// Sizes of the parts of a matrix `shape` stored by `scheme`.
+/// Sizes of the parts of a matrix `shape` stored by `scheme`: those of a trellis under a budget as if it were spent to
+/// the last bit, and no outliers.
 ///
 /// # Errors
 /// [`Error::GroupSize`] for a group size of 0 or an `in` that blocks do not divide, [`Error::TooLarge`] when a size
@@ -300,9 +368,12 @@ pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLength
     let (rows, cols) = shape;
     let bits = scheme.code.bits();
     let grouping = scheme.grouping(shape)?;
+    if scheme.code.is_vector() {
+        return vector::part_lengths(shape, scheme);
+    }
     if let Layout::Block(block) = scheme.layout {
         let codes = grouping.scales.checked_mul(block.bytes()).ok_or(Error::TooLarge { what: "blocks" })?;
-        return Ok(PartLengths { codes, scales: 0, scale_codes: 0, zeros: 0, bytes: codes });
+        return Ok(PartLengths { codes, scales: 0, scale_codes: 0, zeros: 0, columns: 0, bytes: codes });
     }
     let codes = pack::packed_len(cols, bits)
         .and_then(|row| row.checked_mul(rows))
@@ -325,5 +396,5 @@ pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLength
     let shared = if shared { size_of::<f32>() } else { 0 };
     let mut bytes = [codes, scale_bytes, scale_codes, zeros, shared].into_iter();
     let bytes = bytes.try_fold(0_usize, usize::checked_add).ok_or(Error::TooLarge { what: "all parts" })?;
-    Ok(PartLengths { codes, scales, scale_codes, zeros, bytes })
+    Ok(PartLengths { codes, scales, scale_codes, zeros, columns: 0, bytes })
 }

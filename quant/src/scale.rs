@@ -54,7 +54,7 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
             }
             ScaleRule::Power(rule) => power(absmax, scheme.code, rule),
             ScaleRule::LeastSquares => means.get(index).copied().unwrap_or(0.0),
-            ScaleRule::Block => 0.0,
+            ScaleRule::Block | ScaleRule::Rms => 0.0,
         };
         Range { scale: scale.min(largest), low, absmax: f64::from(absmax) }
     };
@@ -139,26 +139,34 @@ impl Powers {
         Self { rule, max, emax: exponent(max), mantissa: u32::from(code.mantissa_bits()) }
     }
 
-    /// The exponent for a group whose largest magnitude is `absmax`, positive and finite.
-    #[inline]
+    /// The exponent for a group whose largest magnitude is `absmax`, finite; the least for a group of zeros.
     pub(crate) fn exponent(&self, absmax: f32) -> i32 {
+        let mut one = [0];
+        self.exponents(&[absmax], &mut one);
+        one[0]
+    }
+
+    /// [`Powers::exponent`] of many groups.
+    pub(crate) fn exponents(&self, absmax: &[f32], out: &mut [i32]) {
         let Self { rule, max, emax, mantissa } = *self;
-        let wanted = match rule {
-            PowerRule::Floor => exponent(absmax) - emax,
+        let clamp = |wanted: i32| wanted.clamp(-127, 127 - emax);
+        let each = absmax.iter().zip(out);
+        match rule {
+            PowerRule::Floor => each.for_each(|(&top, out)| *out = clamp(exponent(top) - emax)),
             PowerRule::Even => {
                 // Half of the last kept bit; the carry moves the exponent.
-                let rounded = absmax.to_bits() + (1 << (22 - mantissa));
-                exponent(f32::from_bits(rounded)) - emax
+                let half = 1 << (22 - mantissa);
+                each.for_each(|(&top, out)| {
+                    *out = clamp(exponent(f32::from_bits(top.to_bits() + half)) - emax)
+                });
             }
-            PowerRule::Ceil => {
+            PowerRule::Ceil => each.for_each(|(&top, out)| {
                 // Both are f32: the quotient of a power of two is exact in f64, any other is not one after rounding.
-                let ratio = f64::from(absmax) / f64::from(max);
-                let bits = ratio.to_bits();
+                let bits = (f64::from(top) / f64::from(max)).to_bits();
                 let floor = i32::from(u16::from_le_bytes(low_half(bits >> 52))) - 1023;
-                floor + i32::from(bits << 12 != 0)
-            }
-        };
-        wanted.clamp(-127, 127 - emax)
+                *out = clamp(floor + i32::from(bits << 12 != 0));
+            }),
+        }
     }
 }
 

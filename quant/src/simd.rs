@@ -16,11 +16,13 @@ pub enum Level {
     Portable,
     /// AVX2 and F16C, of x86-64 processors since about 2013.
     Avx2,
+    /// AVX-512 F beside those. The encoder of trellis codes has a version for it; all else is that of [`Level::Avx2`].
+    Avx512,
 }
 
 impl Level {
     /// Every level, the best last.
-    pub const ALL: [Self; 2] = [Self::Portable, Self::Avx2];
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
 
     /// Whether this processor has it.
     pub fn is_available(self) -> bool {
@@ -28,8 +30,12 @@ impl Level {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Avx2::detect().is_some(),
+            #[cfg(all(target_arch = "x86_64", feature = "std"))]
+            Self::Avx512 => Self::Avx2.is_available() && std::is_x86_feature_detected!("avx512f"),
+            #[cfg(all(target_arch = "x86_64", not(feature = "std")))]
+            Self::Avx512 => Self::Avx2.is_available() && cfg!(target_feature = "avx512f"),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 => false,
+            Self::Avx2 | Self::Avx512 => false,
         }
     }
 
@@ -37,6 +43,11 @@ impl Level {
     pub fn current() -> Self {
         let best = || Self::ALL.into_iter().rfind(|level| level.is_available()).unwrap_or(Self::Portable);
         forced().unwrap_or_else(best)
+    }
+
+    /// This one where it is available, else what a call on this thread uses now.
+    pub(crate) fn or_current(self) -> Self {
+        if self.is_available() { self } else { Self::current() }
     }
 
     /// Runs `work` with this level for all calls it makes on this thread, or `None` where the processor lacks it.

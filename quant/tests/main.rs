@@ -1,6 +1,7 @@
 //! Tests of the quantizers, their storage and their products.
 
 mod activations;
+mod awq;
 mod bad_input;
 mod channel_wise;
 mod clustered;
@@ -17,4 +18,6 @@ mod ratio;
 mod rounders;
 mod smooth;
 mod storage;
+mod transform;
+mod vector;
 mod vectors;

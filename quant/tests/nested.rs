@@ -109,7 +109,7 @@ proptest! {
             let (y, reference) = (matmul::apply(&q, x.as_ref()).unwrap(), matmul::reference::apply(&q, x.as_ref()).unwrap());
             for i in 0..m.rows {
                 let decoded = row(&q, i);
-                for j in 0..m.cols {
+                for (j, value) in decoded.iter().enumerate() {
                     let at = |r: usize, c: usize| m.values[r * m.cols + c];
                     let (r0, c0) = (i / h * h, j / w * w);
                     let block = (r0..m.rows.min(r0 + h)).flat_map(|r| (c0..m.cols.min(c0 + w)).map(move |c| at(r, c)));
@@ -119,7 +119,7 @@ proptest! {
                         Code::Int { .. } => (high / 2.0 - low / 2.0) / 15.0,
                         _ => high.max(-low) / 28.0,
                     };
-                    let error = (decoded[j] - at(i, j)).abs();
+                    let error = (value - at(i, j)).abs();
                     prop_assert!(error <= half_step * 1.0001 + 1e-6 * at(i, j).abs() + f32::MIN_POSITIVE, "[{}, {}]", i, j);
                 }
                 let size: f32 = decoded.iter().map(|v| 3.0 * v.abs()).sum();
@@ -226,7 +226,7 @@ fn searched_formats_on_gaussian_numbers() {
             // Half the numbers of two bits fewer, and no worse under weights that single out a column.
             let mut h = Mat::<f64>::identity(cols, cols);
             h[(5, 5)] = 50.0;
-            let context = rankbit_quant::Context { hessian: Some(h.as_ref()) };
+            let context = rankbit_quant::Context { hessian: Some(h.as_ref()), ..Default::default() };
             let weighted = rankbit_quant::quantize_with(w.as_ref(), &scheme, Rounder::Mse, &context).unwrap();
             let off = |q: &Quantized| (0..rows).map(|i| (row(q, i)[5] - w[(i, 5)]).powi(2)).sum::<f32>();
             assert!(off(&weighted.quantized) < 0.5 * off(&q), "{name}");

@@ -29,7 +29,7 @@ fn gram(n: usize, seed: u64) -> Mat<f64> {
 }
 
 fn calibrated(weight: &Mat<f32>, scheme: &Scheme, rounder: Rounder, gram: &Mat<f64>) -> Quantized {
-    let context = Context { hessian: Some(gram.as_ref()) };
+    let context = Context { hessian: Some(gram.as_ref()), ..Context::default() };
     quantize_with(weight.as_ref(), scheme, rounder, &context).expect("a valid matrix").quantized
 }
 
@@ -58,7 +58,7 @@ proptest! {
         let Ok(plain) = quantize(w.as_ref(), &scheme, Rounder::Nearest) else {
             // A block format on a width that it does not divide: the others say the same.
             for rounder in CALIBRATED {
-                let context = Context { hessian: Some(h.as_ref()) };
+                let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
                 prop_assert!(quantize_with(w.as_ref(), &scheme, rounder, &context).is_err());
             }
             return Ok(());
@@ -199,7 +199,7 @@ fn stochastic_rounding_is_right_on_average() {
             // Half a step is the largest standard deviation of one draw; inside the range only.
             let step = f64::from(plain.scale(i, 0)) * if name == "nf4" { 0.31 } else { 1.0 };
             let (scale, zero, top) =
-                (plain.scale(i, 0), f32::from(plain.zero_point(i, 0)), scheme.code.max());
+                (plain.scale(i, 0), plain.zero_point(i, 0), scheme.code.max());
             let low = if name == "uint3" { -zero * scale } else { -top * scale };
             for j in 0..64 {
                 let off = (mean[(i, j)] - f64::from(w[(i, j)])).abs();
@@ -242,7 +242,7 @@ fn scales_too_small_for_f16_are_widened() {
     let w = Mat::from_fn(2, 64, |i, j| ((i + 3 * j) % 16) as f32 * 1e-9);
     let h = gram(64, 3);
     for rounder in CALIBRATED.into_iter().chain([Rounder::Mse, Rounder::HQQ]) {
-        let context = Context { hessian: Some(h.as_ref()) };
+        let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
         let found = quantize_with(w.as_ref(), &scheme::UINT4, rounder, &context).unwrap();
         assert_eq!(found.widened_from, Some(FloatFormat::F16), "{rounder:?}");
         assert!(error(&w, &found.quantized, &Metric::identity()) < 0.2, "{rounder:?}");
@@ -253,7 +253,7 @@ fn scales_too_small_for_f16_are_widened() {
 fn bad_input() {
     let (w, h) = (gaussian(3, 20, 1), gram(20, 1));
     let run = |rounder: Rounder, h: &Mat<f64>| {
-        let context = Context { hessian: Some(h.as_ref()) };
+        let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
         quantize_with(w.as_ref(), &scheme::UINT4, rounder, &context).map(|_| ())
     };
     for rounder in CALIBRATED {
@@ -265,7 +265,7 @@ fn bad_input() {
         assert!(matches!(run(rounder, &bad), Err(Error::Linalg(LinalgError::NonFinite { .. }))));
         let mut bad = w.clone();
         bad[(1, 7)] = f32::INFINITY;
-        let context = Context { hessian: Some(h.as_ref()) };
+        let context = Context { hessian: Some(h.as_ref()), ..Context::default() };
         let found = quantize_with(bad.as_ref(), &scheme::UINT4, rounder, &context);
         assert_eq!(found, Err(Error::NonFinite { row: 1, col: 7 }));
     }
@@ -289,7 +289,7 @@ fn bad_input() {
     }
     let mean = (0..20).map(|j| half[(j, j)]).sum::<f64>() / 18.0;
     for rounder in CALIBRATED {
-        let context = Context { hessian: Some(half.as_ref()) };
+        let context = Context { hessian: Some(half.as_ref()), ..Context::default() };
         let found = quantize_with(w.as_ref(), &scheme::UINT4, rounder, &context).unwrap();
         assert_eq!(found.dead_inputs, 2, "{rounder:?}");
         assert!((found.damping.unwrap() - 0.01 * mean).abs() <= 1e-12 * mean, "{rounder:?}");

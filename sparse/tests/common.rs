@@ -72,3 +72,14 @@ pub(crate) fn damped(gram: &Mat<f64>, damping: f64) -> Mat<f64> {
     let mean = (0..n).map(|j| gram[(j, j)]).sum::<f64>() / n as f64;
     Mat::from_fn(n, n, |i, j| gram[(i, j)] + if i == j { damping * mean } else { 0.0 })
 }
+
+/// f64 → f32, to nearest.
+pub(crate) fn single(value: f64) -> f32 {
+    rankbit_quant::FloatFormat::F32.round(value)
+}
+
+/// A whole number of at most a few thousands, rounded down.
+#[expect(clippy::cast_possible_truncation, reason = "counts of entries in a test")]
+pub(crate) fn whole(value: f64) -> usize {
+    value as usize
+}

@@ -1,6 +1,6 @@
 //! Scores.
 
-use crate::common::{normal, view};
+use crate::common::{normal, view, whole};
 use proptest::prelude::*;
 use rankbit_kit::strategy::{even_matrix, matrix};
 use rankbit_linalg::faer::Mat;
@@ -75,7 +75,7 @@ proptest! {
         }
         let kept = criterion::select_across(&scores, density).unwrap();
         let count = kept.iter().flatten().filter(|k| **k).count();
-        prop_assert_eq!(count, ((density * (a.len() + b.len()) as f64 - 1e-9).ceil()) as usize);
+        prop_assert_eq!(count, whole((density * (a.len() + b.len()) as f64 - 1e-9).ceil()));
         prop_assert_eq!((kept[0].len(), kept[1].len()), (a.len(), b.len()));
     }
 

@@ -6,7 +6,6 @@ mod matmul;
 mod oracle;
 mod patterns;
 mod prune;
-mod real_network;
 mod schedule;
 mod storage;
 mod transposable;

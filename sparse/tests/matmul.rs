@@ -1,6 +1,6 @@
 //! Products: every path against the formula, and the fused paths against each other, bit for bit.
 
-use crate::common::{common_nm, normal};
+use crate::common::{common_nm, normal, single};
 use proptest::prelude::*;
 use rankbit_kit::guarded::Guarded;
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
@@ -196,7 +196,7 @@ proptest! {
         let y = apply_block(&s, x.as_ref()).unwrap();
         let dense = s.reconstruct();
         let exact = Mat::from_fn(tokens, rows, |t, o| {
-            (0..cols).map(|k| f64::from(x[(t, k)]) * f64::from(dense[(o, k)])).sum::<f64>() as f32
+            single((0..cols).map(|k| f64::from(x[(t, k)]) * f64::from(dense[(o, k)])).sum())
         });
         check_bound(y.as_ref(), exact.as_ref(), x.as_ref(), dense.as_ref(), cols + 8);
         prop_assert!(apply_block(&s, normal(2, cols + 1, "x").as_ref()).is_err());

@@ -25,7 +25,7 @@ fn pattern(case: &Value) -> NmPattern {
 }
 
 fn single(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|v| *v as f32).collect()
+    values.iter().map(|v| crate::common::single(*v)).collect()
 }
 
 fn mask(value: &Value) -> Mask {

@@ -1,6 +1,6 @@
 //! Patterns and the masks that follow them.
 
-use crate::common::{nm, patterns, view};
+use crate::common::{nm, patterns, view, whole};
 use proptest::prelude::*;
 use rankbit_kit::strategy::matrix;
 use rankbit_linalg::faer::Mat;
@@ -101,7 +101,7 @@ proptest! {
         let (rows, cols) = (weight.rows, weight.cols);
         let scores = criterion::magnitude(view(&weight)).unwrap();
         let mask = select(scores.as_ref(), &pattern).unwrap();
-        let ceil = |density: f64, len: usize| ((density * len as f64 - 1e-9).ceil().max(0.0) as usize).min(len);
+        let ceil = |density: f64, len: usize| whole((density * len as f64 - 1e-9).ceil().max(0.0)).min(len);
         match pattern {
             Pattern::Nm(nm) => prop_assert_eq!(mask.count(), rows * nm.kept_per_row(cols)),
             Pattern::Transposable(nm) => {

@@ -1,6 +1,6 @@
 //! Training schedules: densities at each step, and gradients where they should and should not flow.
 
-use crate::common::normal;
+use crate::common::{normal, single, whole};
 use proptest::prelude::*;
 use rankbit_linalg::faer::Mat;
 use rankbit_sparse::schedule::{
@@ -59,8 +59,8 @@ proptest! {
             for i in 0..3 {
                 for j in 0..8 {
                     let factor = if mask.contains(i, j) { 1.0 } else { rule.factor(t) };
-                    prop_assert_eq!(forward[(i, j)], (f64::from(w[(i, j)]) * factor) as f32);
-                    prop_assert_eq!(flow[(i, j)], (f64::from(g[(i, j)]) * factor) as f32);
+                    prop_assert_eq!(forward[(i, j)], single(f64::from(w[(i, j)]) * factor));
+                    prop_assert_eq!(flow[(i, j)], single(f64::from(g[(i, j)]) * factor));
                 }
             }
         }
@@ -69,16 +69,16 @@ proptest! {
     /// As many active weights as before, the largest magnitudes stay, and what is grown has the largest gradients.
     #[test]
     fn rigl_keeps_the_number_of_weights(
-        (rows, cols) in (1_usize..8, 1_usize..20), seed in 0_u32..100, step in 0_u64..120, density in 0.1_f64..0.9,
+        (rows, cols) in (1_usize..8, 1_usize..20), seed in 0_usize..100, step in 0_u64..120, density in 0.1_f64..0.9,
     ) {
         let (w, g) = (normal(rows, cols, &format!("w{seed}")), normal(rows, cols, &format!("g{seed}")));
-        let mask = Mask::from_fn((rows, cols), |i, j| f64::from(((i * 31 + j * 17 + seed as usize) % 100) as u32) < 100.0 * density);
+        let mask = Mask::from_fn((rows, cols), |i, j| ((i * 31 + j * 17 + seed) % 100) as f64 <= 100.0 * density);
         let rule = RigL::new(10, 100, 0.3).unwrap();
         let update = rule.update(w.as_ref(), g.as_ref(), &mask, step).unwrap();
         prop_assert_eq!(update.mask.count(), mask.count());
         prop_assert_eq!(update.dropped.count(), update.grown.count());
         prop_assert_eq!(update.mask.distance(&mask).unwrap(), 2 * update.grown.count());
-        let most = (rule.fraction(step) * mask.count() as f64) as usize;
+        let most = whole(rule.fraction(step) * mask.count() as f64);
         prop_assert!(update.grown.count() <= most);
         let each = |m: &Mask| (0..rows).flat_map(|i| m.row(i).map(move |j| (i, j)).collect::<Vec<_>>()).collect::<Vec<_>>();
         for dropped in each(&update.dropped) {
@@ -125,7 +125,7 @@ proptest! {
     fn s2ft_trains_one_slice_of_an_unchanged_function(
         units in 1_usize..6, unit_len in 1_usize..4, seed in 0_u64..50, share in 0.0_f64..=1.0,
     ) {
-        let chosen = (share * units as f64) as usize;
+        let chosen = whole(share * units as f64);
         let plan = S2ft::random(units, chosen, unit_len, (seed, "layer")).unwrap();
         prop_assert_eq!(plan.trained(), chosen * unit_len);
         let mut sorted = plan.order().to_vec();

@@ -160,7 +160,9 @@ fn meaning(record: &Record, parts: &[Part<'_>], weights: u64) -> String {
     let parts: Vec<(&str, u64)> = parts.iter().map(|part| (part.name, part.bytes)).collect();
     let bits = describe::bits(scheme, &parts, weights);
     match scheme {
-        Some(scheme) => format!("{}; {bits}", describe::describe(scheme)),
+        Some(scheme) => {
+            format!("{}; {}{bits}", describe::describe(scheme), describe::transform(&record.split))
+        }
         None => bits,
     }
 }

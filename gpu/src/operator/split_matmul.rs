@@ -20,6 +20,7 @@ use crate::{Error, Gpu, Timing};
 use pack::{COLUMNS, PADDING, Packed, ROWS};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_lowrank::Split;
+use rankbit_quant::transform::{Smooth, Transform};
 
 /// From this many tokens on the matrix kernel is used.
 const MATRIX_TOKENS: usize = 9;
@@ -60,11 +61,14 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a number format without a kernel, [`Error::UnsupportedActivation`] for a split that
-    /// quantizes its inputs, [`Error::LimitExceeded`] when a part is
+    /// quantizes its inputs, [`Error::UnsupportedRotation`] for one that rotates them, [`Error::LimitExceeded`] when a part is
     /// larger than the device can bind, and whatever the device reports.
     pub fn upload(&self, split: &Split) -> Result<GpuLinear, Error> {
         if !split.activation().is_float() {
             return Err(Error::UnsupportedActivation { activation: *split.activation() });
+        }
+        if split.transform().is_some_and(|transform| transform.rotation().is_some()) {
+            return Err(Error::UnsupportedRotation);
         }
         let (out, features) = split.shape();
         let packed = split.base().map(Packed::new).transpose()?.unwrap_or_else(|| Packed {
@@ -119,7 +123,15 @@ impl Gpu {
                 columns.push(if k < features { crate::buffer::narrow("columns", k)? } else { PADDING });
             }
         }
-        let factors = split.transform().map(rankbit_quant::Smooth::inverse);
+        let transform = split.transform();
+        if let Some(permutation) = transform.and_then(Transform::permutation) {
+            for column in &mut columns {
+                // Padding is no position.
+                let at = usize::try_from(*column).unwrap_or(usize::MAX);
+                *column = permutation.order().get(at).copied().unwrap_or(*column);
+            }
+        }
+        let factors = transform.and_then(Transform::smooth).map(Smooth::inverse);
         let inverse: Vec<f32> = columns
             .iter()
             .map(|&k| match &factors {

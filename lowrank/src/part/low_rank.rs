@@ -5,7 +5,7 @@ use crate::{Adjustment, Error, Factor, LowRank};
 use alloc::vec::Vec;
 use rankbit_linalg::faer::MatRef;
 use rankbit_linalg::{MetricRoot, svd};
-use rankbit_quant::{FloatFormat, Quantized, Smooth};
+use rankbit_quant::{FloatFormat, Quantized, Transform};
 
 /// The low-rank step of a recipe.
 pub(crate) struct LowRankPart<'a> {
@@ -21,7 +21,7 @@ impl LowRankPart<'_> {
         &self,
         weight: MatRef<'_, f32>,
         base: Option<&Quantized>,
-        transform: Option<&Smooth>,
+        transform: Option<&Transform>,
         work: &mut [f32],
         adjustments: &mut Vec<Adjustment>,
     ) -> Result<LowRank, Error> {

@@ -3,15 +3,17 @@
 use crate::{Adjustment, Error, LowRank, Split};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
-use rankbit_quant::{Context, Quantized, Rounder, Scheme, Smooth, quantize_with, rows};
+use rankbit_quant::{Context, Quantized, Rounder, Scheme, Transform, quantize_with, rows};
 
 /// The quantizing step of a recipe.
 pub(crate) struct QuantizedPart<'a> {
     pub(crate) scheme: &'a Scheme,
     pub(crate) rounder: Rounder,
-    pub(crate) transform: Option<&'a Smooth>,
+    pub(crate) transform: Option<&'a Transform>,
     /// The calibration's Gram matrix in the transform's basis, `TᵀHT`.
     pub(crate) hessian: Option<MatRef<'a, f64>>,
+    /// What an error of each output counts, when calibration says so.
+    pub(crate) row_weights: Option<&'a [f64]>,
 }
 
 impl QuantizedPart<'_> {
@@ -29,19 +31,15 @@ impl QuantizedPart<'_> {
             _ => {
                 copy(weight, work);
                 subtract_branch(low_rank, work, cols);
-                if let Some(smooth) = self.transform {
-                    let forward = smooth.forward();
-                    for row in work.chunks_exact_mut(cols.max(1)) {
-                        for (value, factor) in row.iter_mut().zip(&forward) {
-                            *value *= factor;
-                        }
-                    }
+                if let Some(transform) = self.transform {
+                    transform.inverse_transpose(work)?;
                 }
                 check_range(work, cols)?;
                 MatRef::from_row_major_slice(work, weight.nrows(), cols)
             }
         };
-        let rounded = quantize_with(target, self.scheme, self.rounder, &Context { hessian: self.hessian })?;
+        let context = Context { hessian: self.hessian, row_weights: self.row_weights };
+        let rounded = quantize_with(target, self.scheme, self.rounder, &context)?;
         if let Some(asked) = rounded.widened_from {
             adjustments.push(Adjustment::ScalesWidened { asked });
         }
@@ -53,20 +51,17 @@ impl QuantizedPart<'_> {
 pub(crate) fn base_residual(
     weight: MatRef<'_, f32>,
     base: Option<&Quantized>,
-    transform: Option<&Smooth>,
+    transform: Option<&Transform>,
     work: &mut [f32],
 ) -> Result<(), Error> {
     copy(weight, work);
     let Some(base) = base else { return Ok(()) };
     let cols = weight.ncols();
-    let inverse = transform.map(Smooth::inverse);
     let mut decoded = vec![0.0; cols];
     for (i, row) in work.chunks_exact_mut(cols.max(1)).enumerate() {
         base.row_into(i, &mut decoded)?;
-        if let Some(inverse) = &inverse {
-            for (value, factor) in decoded.iter_mut().zip(inverse) {
-                *value *= factor;
-            }
+        if let Some(transform) = transform {
+            transform.transpose(&mut decoded)?;
         }
         for (value, q) in row.iter_mut().zip(&decoded) {
             *value -= q;

@@ -5,6 +5,8 @@
 //! | [`rtn`] | round to nearest | Q | 1 |
 //! | [`llm_int8`] | LLM.int8(), arXiv 2208.07339 | Q, inputs in 8 bits | 1 |
 //! | [`zeroquant_fp`] | ZeroQuant-FP, arXiv 2307.09782 | Q, perhaps L·R, inputs in FP8 | 1 |
+//! | [`awq`] | AWQ, arXiv 2306.00978 | Q, after a search of scales | 1 |
+//! | [`smoothquant`] | SmoothQuant, arXiv 2211.10438 | Q and quantized inputs, after smoothing | 1 |
 //! | [`hqq`] | HQQ, 2023 | Q | 1 |
 //! | [`gptq`] | GPTQ, arXiv 2210.17323 | Q | 1 |
 //! | [`ldlq`] | QuIP, arXiv 2307.13304 | Q | 1 |
@@ -14,6 +16,7 @@
 //! | [`lq_lora`] | LQ-LoRA, arXiv 2311.12023 | L·R, Q | to the first rise |
 //! | [`svdquant`] | SVDQuant, arXiv 2411.05007 | L·R, Q, after smoothing | to the first rise |
 
+mod awq;
 mod cd;
 mod gptq;
 mod hqq;
@@ -23,9 +26,11 @@ mod lorc;
 mod low_rank;
 mod lq_lora;
 mod rtn;
+mod smoothquant;
 mod svdquant;
 mod zeroquant_fp;
 
+pub use awq::awq;
 pub use cd::cd;
 pub use gptq::gptq;
 pub use hqq::{hqq, hqq_scheme};
@@ -35,6 +40,7 @@ pub use lorc::lorc;
 pub use low_rank::low_rank;
 pub use lq_lora::{lq_lora, lq_lora_candidates};
 pub use rtn::rtn;
+pub use smoothquant::smoothquant;
 pub use svdquant::{SvdQuant, svdquant};
 pub use zeroquant_fp::{Constraint, ZeroQuantFp, zeroquant_fp};
 

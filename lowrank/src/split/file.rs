@@ -9,12 +9,22 @@
 //! | `scale_codes` | u8 | `[bytes]` | nested scales ([`rankbit_quant::Nested`]), one bit stream in the order of the groups |
 //! | `scale_offset` | f32 | `[1]` | what nested scales have in common |
 //! | `zeros` | u8, or a float format | `[bytes]`, or as the scales | zero points: one bit stream in the order of the groups, or floats |
+//! | `column_scales` | u8 | `[in]` | vector codes: the columns' scales ([`rankbit_quant::vector::scale`]) |
+//! | `rates` | u8 | `[⌈in/2⌉]` | trellis under a budget: bits of a weight in each column, 4 bits each, even columns in the low half |
+//! | `outlier_positions` | u8 | `[outliers, 4]` | vector codes: u32 each, `column · out + row`, increasing |
+//! | `outlier_values` | scale format | `[outliers]` | what is added to the codes there |
 //! | `smooth` | f16 or f32 | `[in]` | λ |
+//! | `permutation` | u8 | `[in, bytes]` | which input each position takes, little-endian numbers of 1, 2 or 4 bytes |
 //! | `left` | factor format | `[out, r]` | L |
 //! | `right` | factor format | `[r, in]` | R |
 //!
+//! Codes of a trellis are one part of `[bytes]`, the columns' streams one after another
+//! ([`rankbit_quant::trellis::stream`]); those of a lattice `[out, bytes of a row]`.
 //! Dyadic scales are u32 words `b + 2²⁴·c` for `b / 2^c` ([`FloatFormat::Dyadic`]).
-//! Only the parts that a split has are present. All numbers are little-endian.
+//! A rotation has no part: its order and its seed are in the header. Only the parts that a split has are present.
+//! All numbers are little-endian.
+
+mod vector;
 
 use crate::{Error, Factor, LowRank, Split};
 use alloc::{
@@ -24,8 +34,9 @@ use alloc::{
     vec,
     vec::Vec,
 };
+use rankbit_quant::transform::{Hadamard, Permutation, Smooth, Transform};
 use rankbit_quant::{
-    Activation, FloatFormat, Floats, Offset, PartLengths, Quantized, Scales, Scheme, Smooth, ZeroPoint,
+    Activation, Code, FloatFormat, Floats, Offset, PartLengths, Quantized, Scales, Scheme, ZeroPoint,
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,8 +74,22 @@ pub struct PartView<'a> {
 }
 
 /// Names of all parts that a split can have.
-pub const PART_NAMES: [&str; 9] =
-    ["codes", "scales", "global_scale", "scale_codes", "scale_offset", "zeros", "smooth", "left", "right"];
+pub const PART_NAMES: [&str; 14] = [
+    "codes",
+    "scales",
+    "global_scale",
+    "scale_codes",
+    "scale_offset",
+    "zeros",
+    "column_scales",
+    "rates",
+    "outlier_positions",
+    "outlier_values",
+    "smooth",
+    "permutation",
+    "left",
+    "right",
+];
 
 /// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -81,9 +106,26 @@ pub struct Header {
     /// How smoothing factors are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smooth: Option<FloatFormat>,
+    /// Whether inputs are permuted.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub permuted: bool,
+    /// How inputs are rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationHeader>,
     /// What happens to the quantized term's inputs; absent when they stay floats.
     #[serde(default, skip_serializing_if = "Activation::is_float")]
     pub activation: Activation,
+}
+
+/// A randomized Hadamard rotation of the quantized term's inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotationHeader {
+    /// Order of the blocks on its diagonal; `in` when it is whole.
+    pub block: usize,
+    /// What the signs are drawn from; absent without signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// Rank and storage of the low-rank term.
@@ -132,10 +174,11 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
     };
     if let Some(base) = split.base() {
         let row_bytes = base.codes().len().checked_div(rows).unwrap_or(0);
+        let trellis = matches!(base.scheme().code, Code::Trellis(_));
         parts.push(Part {
             name: "codes",
             element: PartType::U8,
-            shape: vec![rows, row_bytes],
+            shape: if trellis { vec![base.codes().len()] } else { vec![rows, row_bytes] },
             bytes: base.codes().to_owned(),
         });
         let bytes = |name, bytes: &[u8]| Part {
@@ -169,9 +212,20 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
                 ..bytes("zeros", base.zeros())
             }),
         }
+        if let Some(columns) = base.columns() {
+            vector::write(columns, &mut parts);
+        }
     }
-    if let Some(smooth) = split.transform() {
+    if let Some(smooth) = split.transform().and_then(Transform::smooth) {
         parts.push(floats("smooth", vec![cols], smooth.factors()));
+    }
+    if let Some(permutation) = split.transform().and_then(Transform::permutation) {
+        parts.push(Part {
+            name: "permutation",
+            element: PartType::U8,
+            shape: vec![cols, Permutation::entry_bytes(cols)],
+            bytes: permutation.to_bytes(),
+        });
     }
     if let Some(low_rank) = split.low_rank() {
         for (name, factor) in [("left", low_rank.left()), ("right", low_rank.right())] {
@@ -186,7 +240,12 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
             left: lr.left().values().format(),
             right: lr.right().values().format(),
         }),
-        smooth: split.transform().map(|t| t.factors().format()),
+        smooth: split.transform().and_then(Transform::smooth).map(|smooth| smooth.factors().format()),
+        permuted: split.transform().and_then(Transform::permutation).is_some(),
+        rotation: split
+            .transform()
+            .and_then(Transform::rotation)
+            .map(|rotation| RotationHeader { block: rotation.block(), seed: rotation.seed() }),
         activation: *split.activation(),
     };
     (header, parts)
@@ -195,7 +254,7 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
 /// The split that `header` describes, its parts handed over by `find` (from a part's name).
 ///
 /// # Errors
-/// [`Error::InvalidHeader`] for an empty shape, no term at all, smoothing or quantized inputs without a quantized term, or a part that
+/// [`Error::InvalidHeader`] for an empty shape, no term at all, a transform or quantized inputs without a quantized term, or a part that
 /// is stored although the header has no use for it (reading on would lose a term); [`Error::MissingPart`];
 /// [`Error::PartMismatch`] for a part of another type or shape; and whatever the storage types refuse
 /// (a size that does not fit, a scale or factor that is not finite).
@@ -207,8 +266,9 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
     if header.scheme.is_none() && header.low_rank.is_none() {
         return Err(Error::InvalidHeader { reason: "neither a scheme nor a low-rank term".to_owned() });
     }
-    if header.scheme.is_none() && header.smooth.is_some() {
-        return Err(Error::InvalidHeader { reason: "smoothing without a scheme".to_owned() });
+    let transforms = header.smooth.is_some() || header.permuted || header.rotation.is_some();
+    if header.scheme.is_none() && transforms {
+        return Err(Error::InvalidHeader { reason: "a transform without a scheme".to_owned() });
     }
     if header.scheme.is_none() && !header.activation.is_float() {
         return Err(Error::InvalidHeader { reason: "quantized inputs without a scheme".to_owned() });
@@ -222,6 +282,11 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             "scale_offset" => header.scheme.is_some_and(|scheme| has_offset(&scheme)),
             "zeros" => header.scheme.is_some_and(|scheme| scheme.zero.bits(scheme.code) > 0),
             "smooth" => header.smooth.is_some(),
+            "permutation" => header.permuted,
+            "column_scales" | "outlier_positions" | "outlier_values" => {
+                header.scheme.is_some_and(|scheme| scheme.code.is_vector())
+            }
+            "rates" => header.scheme.is_some_and(|scheme| vector::is_rated(&scheme)),
             // The factors.
             _ => header.low_rank.is_some(),
         };
@@ -231,19 +296,11 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             });
         }
     }
-    let part = |name: &'static str, element: PartType, shape: &[usize]| match find(name) {
-        None => Err(Error::MissingPart { part: name }),
-        Some(view) if view.element == element && view.shape == shape => Ok(view.bytes),
-        Some(_) => Err(Error::PartMismatch { part: name, expected: format!("{element:?} {shape:?}") }),
-    };
-    let floats = |name, format: FloatFormat, shape: &[usize]| {
-        let len = shape.iter().try_fold(1_usize, |a, &b| a.checked_mul(b));
-        let len = len.ok_or(rankbit_quant::Error::TooLarge { what: name })?;
-        let bytes = part(name, PartType::Float(format), shape)?;
-        Ok::<_, Error>(Floats::from_bytes(bytes, format, len, name)?)
-    };
+    let part = |name: &'static str, element: PartType, shape: &[usize]| part(&find, name, element, shape);
+    let floats = |name, format: FloatFormat, shape: &[usize]| floats(&find, name, format, shape);
     let base = match &header.scheme {
         None => None,
+        Some(scheme) if scheme.code.is_vector() => Some(vector::read((rows, cols), scheme, &find)?),
         Some(scheme) => {
             scheme.check()?;
             let lengths = rankbit_quant::part_lengths((rows, cols), scheme)?;
@@ -268,11 +325,58 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             Some(LowRank::new(left, right)?)
         }
     };
-    let transform = match header.smooth {
+    let smooth = match header.smooth {
         None => None,
         Some(format) => Some(Smooth::new(floats("smooth", format, &[cols])?)?),
     };
+    let permutation = if header.permuted {
+        let bytes = part("permutation", PartType::U8, &[cols, Permutation::entry_bytes(cols)])?;
+        Some(Permutation::from_bytes(bytes, cols)?)
+    } else {
+        None
+    };
+    let rotation = match header.rotation {
+        None => None,
+        Some(RotationHeader { block, seed }) => {
+            let rotation = Hadamard::with_block(cols, block)?;
+            Some(match seed {
+                Some(seed) => rotation.with_signs(seed),
+                None => rotation,
+            })
+        }
+    };
+    let transform = match transforms {
+        false => None,
+        true => Some(Transform::new(cols, smooth, permutation, rotation)?),
+    };
     Split::new((rows, cols), transform, base, low_rank)?.with_activation(header.activation)
+}
+
+/// The bytes of a part that must be of this type and shape.
+fn part<'a>(
+    find: &impl Fn(&str) -> Option<PartView<'a>>,
+    name: &'static str,
+    element: PartType,
+    shape: &[usize],
+) -> Result<&'a [u8], Error> {
+    match find(name) {
+        None => Err(Error::MissingPart { part: name }),
+        Some(view) if view.element == element && view.shape == shape => Ok(view.bytes),
+        Some(_) => Err(Error::PartMismatch { part: name, expected: format!("{element:?} {shape:?}") }),
+    }
+}
+
+/// The values of a part of floats.
+fn floats<'a>(
+    find: &impl Fn(&str) -> Option<PartView<'a>>,
+    name: &'static str,
+    format: FloatFormat,
+    shape: &[usize],
+) -> Result<Floats, Error> {
+    let len = shape.iter().try_fold(1_usize, |a, &b| a.checked_mul(b));
+    let len = len.ok_or(rankbit_quant::Error::TooLarge { what: name })?;
+    let bytes = part(find, name, PartType::Float(format), shape)?;
+    Ok(Floats::from_bytes(bytes, format, len, name)?)
 }
 
 /// Whether nested scales of `scheme` have a number in common that is stored.

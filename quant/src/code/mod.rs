@@ -2,6 +2,9 @@
 //!
 //! Every code is stored as an unsigned number of [`Code::bits`] bits. Encoding is to the nearest
 //! representable value; the rule for ties is stated at each kind.
+//!
+//! Scalar codes have a value of their own each; vector codes ([`trellis`](crate::trellis), [`lattice`](crate::lattice))
+//! stand for several weights together.
 
 pub mod fixed;
 pub mod int;
@@ -12,6 +15,8 @@ pub mod table;
 pub use mini_float::MiniFloat;
 pub use normal_float::normal_float;
 pub use table::Table;
+
+use crate::{Lattice, Rate, Trellis};
 
 /// A set of representable values, indexed by the stored code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -30,21 +35,27 @@ pub enum Code {
     MiniFloat(MiniFloat),
     /// Fixed-point numbers of 8 bits, six behind the point, two's complement; see [`fixed`].
     Fixed,
+    /// Paths through a trellis, down the columns; see [`trellis`](crate::trellis).
+    Trellis(Trellis),
+    /// Points of a lattice, eight weights of a row; see [`lattice`](crate::lattice).
+    Lattice(Lattice),
 }
 
 impl Code {
-    /// Bits of one stored code.
+    /// Bits of one stored code; for vector codes, of a weight (a budget's whole bits).
     pub const fn bits(self) -> usize {
         match self {
             Self::Int { bits, .. } => bits as usize,
             Self::Table(table) => table.bits(),
             Self::MiniFloat(format) => format.bits(),
             Self::Fixed => 8,
+            Self::Trellis(trellis) => trellis.bits(),
+            Self::Lattice(lattice) => lattice.bits(),
         }
     }
 
     /// Largest magnitude of a representable value: `Q`, `2^bits - 1`, a table's largest (mostly 1), or the largest
-    /// float. Integers of a width that [`Scheme::check`](crate::Scheme::check) refuses count as the nearest width
+    /// float; 1 for vector codes, whose scale is a root mean square. Integers of a width that [`Scheme::check`](crate::Scheme::check) refuses count as the nearest width
     /// here and in [`Code::value`].
     pub fn max(self) -> f32 {
         match self {
@@ -52,17 +63,34 @@ impl Code {
             Self::Table(table) => table.max(),
             Self::MiniFloat(format) => format.max(),
             Self::Fixed => fixed::MAX,
+            Self::Trellis(_) | Self::Lattice(_) => 1.0,
         }
     }
 
     /// The value of a stored code, before zero point and scale. Codes past a table's last one repeat the last;
-    /// codes of floats that are not numbers give NaN or an infinity.
+    /// codes of floats that are not numbers give NaN or an infinity; vector codes, which have no value by themselves, 0.
     pub fn value(self, code: u8) -> f32 {
         match self {
             Self::Int { bits, signed } => f32::from(code) - int::offset(bits, signed),
             Self::Table(table) => table.values()[usize::from(code).min(table.values().len() - 1)],
             Self::MiniFloat(format) => format.value(code),
             Self::Fixed => fixed::value(code),
+            Self::Trellis(_) | Self::Lattice(_) => 0.0,
+        }
+    }
+
+    /// Whether several weights share a code: such formats have their own storage and rounders.
+    pub const fn is_vector(self) -> bool {
+        matches!(self, Self::Trellis(_) | Self::Lattice(_))
+    }
+
+    /// The same numbers whatever a trellis may spend.
+    pub(crate) const fn with_any_budget(self) -> Self {
+        match self {
+            Self::Trellis(Trellis { window, rate: Rate::Budget(_) }) => {
+                Self::Trellis(Trellis { window, rate: Rate::Budget(0) })
+            }
+            other => other,
         }
     }
 
@@ -78,6 +106,7 @@ impl Code {
             Self::Table(_) => 0,
             Self::MiniFloat(format) => format.mantissa_bits(),
             Self::Fixed => 6,
+            Self::Trellis(_) | Self::Lattice(_) => 0,
         }
     }
 
@@ -89,6 +118,7 @@ impl Code {
             Self::Table(table) => table::encode(scaled, table, codes),
             Self::MiniFloat(format) => mini_float::encode(scaled, format, codes),
             Self::Fixed => fixed::encode(scaled, codes),
+            Self::Trellis(_) | Self::Lattice(_) => codes.fill(0),
         }
     }
 }

@@ -36,8 +36,9 @@ pub fn normal_float(bits: u8, offset: f64) -> Result<Vec<f32>, Error> {
     }
     let positive = 1_u16 << (bits - 1);
     // Quantile `i` of `steps` steps from the offset down to one half.
-    let quantile =
-        |i: u16, steps: u16| normal_quantile(offset + (0.5 - offset) * (f64::from(i) / f64::from(steps)));
+    let quantile = |i: u16, steps: u16| {
+        normal_quantile(offset + (0.5 - offset) * (f64::from(i) / f64::from(steps)), 0.0)
+    };
     let mut values = vec![0.0];
     values.extend((0..positive).map(|i| quantile(i, positive)));
     values.extend((0..positive - 1).map(|i| -quantile(i, positive - 1)));
@@ -46,9 +47,10 @@ pub fn normal_float(bits: u8, offset: f64) -> Result<Vec<f32>, Error> {
     Ok(values.into_iter().map(|value| crate::float::narrow(value / top)).collect())
 }
 
-/// Φ⁻¹(p) for p in [½, 1): Newton's steps on Φ from 0, where Φ is concave, so that they rise to the root.
-pub(crate) fn normal_quantile(p: f64) -> f64 {
-    let mut x = 0.0;
+/// Φ⁻¹(p) for p in [½, 1): Newton's steps on Φ from `start` (0, or a quantile of less than `p`), where Φ is concave,
+/// so that they rise to the root.
+pub(crate) fn normal_quantile(p: f64, start: f64) -> f64 {
+    let mut x = start;
     for _ in 0..60 {
         let (cumulative, density) = normal(x);
         let step = (p - cumulative) / density;

@@ -195,7 +195,8 @@ impl Store<'_> {
             | ScaleRule::Range
             | ScaleRule::Ratio(_)
             | ScaleRule::Search
-            | ScaleRule::Block => self.spanning(index, f64::from(low), f64::from(high)),
+            | ScaleRule::Block
+            | ScaleRule::Rms => self.spanning(index, f64::from(low), f64::from(high)),
             ScaleRule::Power(_) | ScaleRule::LeastSquares => {
                 let (scale, kept) = self.scale(index, scale::of_group(values, self.scheme));
                 (self.grid(scale, f64::from(low)), kept)

@@ -33,6 +33,8 @@ mod pairs;
 mod search;
 #[cfg(feature = "solve")]
 mod stochastic;
+#[cfg(feature = "solve")]
+mod vector;
 
 #[cfg(feature = "solve")]
 use crate::{Error, Scheme};
@@ -133,6 +135,9 @@ impl Rounder {
     }
 }
 
+#[cfg(feature = "solve")]
+pub use vector::trellis_columns;
+
 /// What a rounder may know besides the matrix and the scheme.
 #[cfg(feature = "solve")]
 #[derive(Clone, Copy, Debug, Default)]
@@ -140,6 +145,9 @@ pub struct Context<'a> {
     /// The form under which errors count, `tr(E·H·Eᵀ)`: `[in, in]`, the Gram matrix of the layer's inputs in the
     /// basis of the matrix that is quantized. Its scale does not matter.
     pub hessian: Option<MatRef<'a, f64>>,
+    /// What an error of each output counts, positive, of any scale; `[out]`. Vector codes look at it, scalar codes, whose
+    /// rows are rounded each by itself, have no use for it.
+    pub row_weights: Option<&'a [f64]>,
 }
 
 /// What [`quantize`] returns: the storage and what had to be adjusted.
@@ -158,7 +166,7 @@ pub struct Rounded {
 
 impl Rounded {
     /// Nothing adjusted.
-    const fn new(quantized: Quantized) -> Self {
+    pub(crate) const fn new(quantized: Quantized) -> Self {
         Self { quantized, widened_from: None, damping: None, dead_inputs: 0 }
     }
 }
@@ -176,7 +184,7 @@ pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> R
 ///
 /// Codes are chosen against the scales as stored. When the scheme's scale format would lose a scale by its
 /// range (overflow, or an error above 2⁻⁸ through underflow), the whole matrix takes f32 scales and the
-/// result says so. Every rounder works with every scheme; one that chooses scales leaves those alone that are no
+/// result says so. Every rounder works with every scheme of scalar codes; one that chooses scales leaves those alone that are no
 /// free numbers (powers of two, scales under a global one, those of block layouts). The result does not depend on the
 /// number of threads.
 ///
@@ -201,6 +209,9 @@ pub fn quantize_with(
     }
     if let Some(hessian) = context.hessian.filter(|_| rounder.needs_hessian()) {
         grid::check_hessian(weight, hessian)?;
+    }
+    if scheme.code.is_vector() {
+        return vector::quantize(weight, scheme, rounder, context);
     }
     if weight.nrows() == 0 || weight.ncols() == 0 {
         return nearest::quantize(weight, scheme);

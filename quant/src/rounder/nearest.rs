@@ -53,7 +53,11 @@ use alloc::{vec, vec::Vec};
 /// [`ScaleRule::Search`] without the feature `solve`; [`Error::NonFinite`]
 /// naming the first NaN or infinite entry; [`Error::BlockOverflow`].
 pub fn quantize_rows(weight: &[f32], shape: (usize, usize), scheme: &Scheme) -> Result<Rounded, Error> {
-    quantize(RowMajor::new("weight", weight, shape)?, scheme)
+    let rows = RowMajor::new("weight", weight, shape)?;
+    if scheme.code.is_vector() {
+        return crate::vector::encode::quantize(weight, shape, scheme);
+    }
+    quantize(rows, scheme)
 }
 
 pub(super) fn quantize(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Error> {
@@ -74,6 +78,14 @@ pub(super) fn by_extremes(weight: impl Rows, scheme: &Scheme) -> Result<Rounded,
     let shape = (weight.nrows(), weight.ncols());
     let lengths = crate::quantized::part_lengths(shape, scheme)?;
     let grouping = scheme.grouping(shape)?;
+    if shape.0 == 0 || shape.1 == 0 {
+        // Without entries there may still be more rows than anyone could count.
+        let none = match scheme.nested {
+            Some(nested) => Scales::encode(&[], nested, grouping.scale_shape(shape.0), scheme.scale_format)?,
+            None => Floats::with_capacity(scheme.scale_format, 0).into(),
+        };
+        return Ok(Rounded::new(Quantized::from_parts(shape, *scheme, Vec::new(), none, Vec::new())?));
+    }
     #[cfg(target_arch = "x86_64")]
     if let Kernels::Avx2(avx2) = Kernels::current()
         && let Some((codes, scales, zeros)) = encode::quantize(avx2, weight, scheme, &grouping, lengths)

@@ -2,7 +2,8 @@
 
 mod named;
 
-use crate::{Block, Code, Error, FloatFormat, Group, Grouping, Nested, Table, ZeroPoint};
+use crate::{Block, Code, Error, FloatFormat, Group, Grouping, Nested, Rate, Table, ZeroPoint};
+use named::all_named;
 pub use named::*;
 
 /// How a group's scale follows from its entries.
@@ -25,6 +26,8 @@ pub enum ScaleRule {
     Search,
     /// As the encoder of the block layout has it ([`Block`]).
     Block,
+    /// The root mean square of the row, times that of the column: vector codes only ([`vector`](crate::vector)).
+    Rms,
 }
 
 /// Which power of two. `emax` is the exponent of the code's largest value: 2 for E2M1, whose largest is 6.
@@ -100,16 +103,16 @@ pub struct Scheme {
 impl Scheme {
     /// The named scheme, or `None` when there is none of that name.
     pub fn named(name: &str) -> Option<Self> {
-        NAMED.iter().find(|(n, _)| *n == name).map(|&(_, scheme)| scheme)
+        all_named().find(|(n, _)| *n == name).map(|&(_, scheme)| scheme)
     }
 
     /// The name of this scheme's numbers; `None` for an unnamed mixture. Group and scale format may be any, except
     /// where they belong to the format ([`Scheme::owns_scales`]).
     pub fn name(&self) -> Option<&'static str> {
-        let numbers = |s: &Self| (s.code, s.scale_rule, s.zero, s.layout, s.nested);
+        let numbers = |s: &Self| (s.code.with_any_budget(), s.scale_rule, s.zero, s.layout, s.nested);
         let scales = |s: &Self| s.owns_scales().then_some((s.group, s.scale_format));
         let same = |s: &Self| numbers(s) == numbers(self) && scales(s) == scales(self);
-        NAMED.iter().find(|(_, s)| same(s)).map(|&(name, _)| name)
+        all_named().find(|(_, s)| same(s)).map(|&(name, _)| name)
     }
 
     /// The length of a block, for formats whose blocks are part of the format: block layouts, and groups of a fixed
@@ -157,6 +160,15 @@ impl Scheme {
         self
     }
 
+    /// This scheme with a budget of `bits` a weight in all, for trellis codes; others stay what they are.
+    #[must_use]
+    pub fn with_budget(mut self, bits: f64) -> Self {
+        if let Code::Trellis(trellis) = &mut self.code {
+            trellis.rate = Rate::budget(bits);
+        }
+        self
+    }
+
     /// This scheme with another zero point.
     #[must_use]
     pub const fn with_zero(mut self, zero: ZeroPoint) -> Self {
@@ -178,12 +190,16 @@ impl Scheme {
     /// to the code (unsigned integers take range or search and a zero point, all others no zero point; least
     /// squares exists for signs and for signed 2-bit integers); zero points of no such width or format; 8-bit scales
     /// with another rule than theirs (E8M0 a power of two, E4M3 absmax); dyadic scales of anything but rows of signed
-    /// integers under absmax; nested scales of no such width, or of powers of two or in power-of-two ratios; or a block
-    /// layout with other fields than [`Block::scheme`].
+    /// integers under absmax; nested scales of no such width, or of powers of two or in power-of-two ratios; a block
+    /// layout with other fields than [`Block::scheme`]; or vector codes with another rule or group than theirs, or with
+    /// numbers outside their ranges.
     pub fn check(&self) -> Result<(), Error> {
         if let Layout::Block(block) = self.layout {
             let reason = "a block layout has its format's own code, group, scales and minima";
             return if *self == block.scheme() { Ok(()) } else { Err(Error::InvalidScheme { reason }) };
+        }
+        if self.code.is_vector() {
+            return self.check_vector();
         }
         if let Code::Int { bits, .. } = self.code
             && !(2..=8).contains(&bits)
@@ -198,7 +214,7 @@ impl Scheme {
                 matches!(self.code, Code::Table(Table::Sign) | Code::Int { bits: 2, signed: true })
             }
             ScaleRule::Search => true,
-            ScaleRule::Block => false,
+            ScaleRule::Block | ScaleRule::Rms => false,
         };
         let zero_fits = if unsigned { self.zero.shifts() } else { self.zero == ZeroPoint::None };
         if !rule_fits || !zero_fits {
@@ -236,6 +252,21 @@ impl Scheme {
             Err(Error::InvalidScheme {
                 reason: "the scale format does not belong to code, groups and scale rule",
             })
+        }
+    }
+
+    /// [`Scheme::check`] for vector codes.
+    fn check_vector(&self) -> Result<(), Error> {
+        let wide = matches!(self.scale_format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16);
+        let own =
+            self.scale_rule == ScaleRule::Rms && self.group == Group::Row && self.zero == ZeroPoint::None;
+        if !own || !wide {
+            let reason = "vector codes have a root mean square for each row, in f32, f16 or bf16";
+            return Err(Error::InvalidScheme { reason });
+        }
+        match self.code {
+            Code::Trellis(trellis) => trellis.check(),
+            _ => Ok(()),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The named schemes.
 
 use super::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
-use crate::{Block, Code, FloatFormat, Group, MiniFloat, Nested, Offset, ScaleBlock, ScaleCode, Table};
+use crate::{
+    Block, Code, FloatFormat, Group, Lattice, MiniFloat, Nested, Offset, Rate, ScaleBlock, ScaleCode, Table,
+    Trellis,
+};
 
 /// Codes without a zero point in groups of 64, scaled by absmax.
 const fn scaled(code: Code, scale_format: FloatFormat) -> Scheme {
@@ -188,7 +191,8 @@ pub const Q6_K: Scheme = Block::Q6K.scheme();
 /// GGUF's IQ4_NL, see [`Block`].
 pub const IQ4_NL: Scheme = Block::Iq4Nl.scheme();
 
-/// Every named scheme with its default group size and scale format, by the name used in files, flags and code.
+/// Every named scheme of scalar codes with its default group size and scale format, by the name used in files, flags
+/// and code.
 pub const NAMED: [(&str, Scheme); 52] = [
     ("int8", INT8),
     ("int7", INT7),
@@ -243,3 +247,54 @@ pub const NAMED: [(&str, Scheme); 52] = [
     ("int8-dyadic", INT8_DYADIC),
     ("int4-dyadic", INT4_DYADIC),
 ];
+
+/// Vector codes, rows scaled by their root mean square.
+const fn vector(code: Code) -> Scheme {
+    Scheme {
+        code,
+        group: Group::Row,
+        scale_rule: ScaleRule::Rms,
+        scale_format: FloatFormat::F16,
+        nested: None,
+        zero: ZeroPoint::None,
+        layout: Layout::Planar,
+    }
+}
+
+const fn trellis(rate: Rate) -> Scheme {
+    vector(Code::Trellis(Trellis { window: 12, rate }))
+}
+
+/// A trellis of 2^12 states, 2 bits a weight; see [`trellis`](crate::trellis).
+pub const TRELLIS2: Scheme = trellis(Rate::Uniform(2));
+/// A trellis of 2^12 states, 3 bits a weight.
+pub const TRELLIS3: Scheme = trellis(Rate::Uniform(3));
+/// A trellis of 2^12 states, 4 bits a weight.
+pub const TRELLIS4: Scheme = trellis(Rate::Uniform(4));
+/// A trellis of 2^12 states, 5 bits a weight.
+pub const TRELLIS5: Scheme = trellis(Rate::Uniform(5));
+/// A trellis of 2^12 states with a rate for each column, 4 bits a weight in all; see [`Scheme::with_budget`].
+pub const TRELLIS: Scheme = trellis(Rate::Budget(4 << 16));
+/// QuIP#'s E8P, 2 bits a weight; see [`lattice`](crate::lattice).
+pub const E8P: Scheme = vector(Code::Lattice(Lattice::E8p));
+/// E8P and a residual of E8, 3 bits a weight.
+pub const E8P3: Scheme = vector(Code::Lattice(Lattice::E8p3));
+/// E8P and a residual of E8P, 4 bits a weight.
+pub const E8P4: Scheme = vector(Code::Lattice(Lattice::E8p4));
+
+/// Every named scheme of vector codes, by the name used in files, flags and code.
+pub const NAMED_VECTOR: [(&str, Scheme); 8] = [
+    ("trellis2", TRELLIS2),
+    ("trellis3", TRELLIS3),
+    ("trellis4", TRELLIS4),
+    ("trellis5", TRELLIS5),
+    ("trellis", TRELLIS),
+    ("e8p", E8P),
+    ("e8p3", E8P3),
+    ("e8p4", E8P4),
+];
+
+/// Every named scheme.
+pub(super) fn all_named() -> impl Iterator<Item = &'static (&'static str, Scheme)> {
+    const { &NAMED }.iter().chain(const { &NAMED_VECTOR })
+}

@@ -1,14 +1,4 @@
 //! The order in which the kernels read an N:M matrix, and the loops around them.
-//!
-//! ```text
-//! tile  = 16 rows: chunks one after another, in whole 64-byte lines
-//! chunk = 1 line of indices, then one line of values per slot, P slots (fewer in a row's last chunk)
-//!         line of indices: 32 bits per row, slot p of the chunk at bits p·b … p·b + b − 1,  b = ⌈log₂ M⌉
-//!         line of values:  16 f32, one per row
-//! P = ⌊32/b⌋, rounded down to a multiple of N where that is possible
-//! ```
-//! One sequential stream. 2:4: P = 16, 1088 bytes per 16 rows × 32 columns. Rows past the end are zeros and are not
-//! written out.
 
 #[cfg(target_arch = "x86_64")]
 use super::x86;
@@ -38,6 +28,16 @@ const GROUP_ROWS: usize = 32;
 pub(super) struct Line(pub(super) [u32; ROWS]);
 
 /// An N:M matrix ready for products; made once from an [`NmMatrix`]. Values are f32.
+///
+/// ```text
+/// tile  = 16 rows: chunks one after another, in whole 64-byte lines
+/// chunk = 1 line of indices, then one line of values per slot, P slots (fewer in a row's last chunk)
+///         line of indices: 32 bits per row, slot p of the chunk at bits p·b … p·b + b − 1,  b = ⌈log₂ M⌉
+///         line of values:  16 f32, one per row
+/// P = ⌊32/b⌋, rounded down to a multiple of N where that is possible
+/// ```
+/// One sequential stream. 2:4: P = 16, 1088 bytes per 16 rows × 32 columns. Rows past the end are zeros and are not
+/// written out.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     shape: (usize, usize),

@@ -135,33 +135,34 @@ panel_kernel!(
 );
 
 /// The entry of a vector kernel: one instance per number of tokens and width of the shuffle.
+macro_rules! few_tokens {
+    ($kernel:ident, $w:literal, $plan:ident, $tile:ident, $x:ident, $stride:ident, $sums:ident) => {
+        match $sums.len() {
+            // SAFETY: the instruction set was detected by the caller (`Prepared::apply_into`), lengths are asserted by
+            // the function around.
+            1 => unsafe { $kernel::<1, $w>($plan, $tile, $x, $stride, $sums) },
+            // SAFETY: as above.
+            2 => unsafe { $kernel::<2, $w>($plan, $tile, $x, $stride, $sums) },
+            // SAFETY: as above.
+            3 => unsafe { $kernel::<3, $w>($plan, $tile, $x, $stride, $sums) },
+            // SAFETY: as above; there are at least four sums or none.
+            4 => unsafe { $kernel::<4, $w>($plan, $tile, $x, $stride, $sums) },
+            _ => {}
+        }
+    };
+}
+
 macro_rules! few_entry {
     ($entry:ident, $kernel:ident) => {
         /// Sixteen rows, up to four tokens: `sums[t][row]`.
         pub(super) fn $entry(plan: &Plan, tile: &[Line], x: &[f32], stride: usize, sums: &mut [[f32; ROWS]]) {
             assert!(tile.len() == plan.tile() && x.len() >= sums.len() * stride);
             assert!(stride >= plan.bases.last().map_or(0, |base| *base as usize) + super::prepared::SLACK);
-            macro_rules! tokens {
-                                        ($w:literal) => {
-                                            match sums.len() {
-                                                // SAFETY: the instruction set was detected by the caller (`Prepared::apply_into`), lengths
-                                                // are asserted above.
-                                                1 => unsafe { $kernel::<1, $w>(plan, tile, x, stride, sums) },
-                                                // SAFETY: as above.
-                                                2 => unsafe { $kernel::<2, $w>(plan, tile, x, stride, sums) },
-                                                // SAFETY: as above.
-                                                3 => unsafe { $kernel::<3, $w>(plan, tile, x, stride, sums) },
-                                                // SAFETY: as above; `sums` has at least four entries or none.
-                                                4 => unsafe { $kernel::<4, $w>(plan, tile, x, stride, sums) },
-                                                _ => {}
-                                            }
-                                        };
-                                    }
             match plan.of {
-                ..=4 => tokens!(4),
-                5..=8 => tokens!(8),
-                9..=16 => tokens!(16),
-                _ => tokens!(32),
+                ..=4 => few_tokens!($kernel, 4, plan, tile, x, stride, sums),
+                5..=8 => few_tokens!($kernel, 8, plan, tile, x, stride, sums),
+                9..=16 => few_tokens!($kernel, 16, plan, tile, x, stride, sums),
+                _ => few_tokens!($kernel, 32, plan, tile, x, stride, sums),
             }
         }
     };

@@ -1,21 +1,4 @@
 //! Masks by the alternating direction method of multipliers, then the best values of the mask found.
-//!
-//! ```text
-//! minimize  tr((W − B)·H·(W − B)ᵀ)  over B = D,  D follows the pattern
-//!
-//! B ← (W·H − V + ρ·D)·(H + ρ·I)⁻¹
-//! D ← P(B + V/ρ)                        P keeps the largest squares that the pattern allows
-//! V ← V + ρ·(B − D)
-//! ```
-//! 1. **Scale** H to a unit diagonal, and W's columns accordingly; the start D = P(W) is then Wanda's mask.
-//! 2. **Alternate.** Every 3 iterations ρ grows by a factor 1.3, 1.2 or 1.1 as more than 10 %, more than 0.5 %, or fewer
-//!    of the kept entries changed; no change ends it. If the very first look finds few changes ρ was too large: it is
-//!    divided by 5 (and the alternation starts anew). From iteration 30 on fewer changes than 0.03 % end it.
-//! 3. **Refit** the values on the mask found ([`refit`](super::refit())), and on Wanda's: the better of the two is
-//!    returned, so that the result is never worse than Wanda with the best values.
-//!
-//! Source: ALPS, Meng et al., NeurIPS 2024, arXiv 2406.07831, algorithms 1 and 2 and the released code's constants.
-//! Deviation: a Cholesky factor per ρ instead of one eigendecomposition.
 
 use super::refit::{RefitOptions, solve, transposed};
 use super::{Pruned, finish};
@@ -46,7 +29,24 @@ impl Default for AdmmOptions {
 /// Largest penalty.
 const MAX_PENALTY: f64 = 1e6;
 
-/// Prunes `weight` (`[out, in]`) to `pattern` under the Gram matrix `gram` (`[in, in]`); see the source above.
+/// Prunes `weight` (`[out, in]`) to `pattern` under the Gram matrix `gram` (`[in, in]`).
+///
+/// ```text
+/// minimize  tr((W − B)·H·(W − B)ᵀ)  over B = D,  D follows the pattern
+///
+/// B ← (W·H − V + ρ·D)·(H + ρ·I)⁻¹
+/// D ← P(B + V/ρ)                        P keeps the largest squares that the pattern allows
+/// V ← V + ρ·(B − D)
+/// ```
+/// 1. **Scale** H to a unit diagonal, and W's columns accordingly; the start D = P(W) is then Wanda's mask.
+/// 2. **Alternate.** Every 3 iterations ρ grows by a factor 1.3, 1.2 or 1.1 as more than 10 %, more than 0.5 %, or fewer
+///    of the kept entries changed; no change ends it. If the very first look finds few changes ρ was too large: it is
+///    divided by 5 (and the alternation starts anew). From iteration 30 on fewer changes than 0.03 % end it.
+/// 3. **Refit** the values on the mask found ([`refit`](super::refit())), and on Wanda's: the better of the two is
+///    returned, so that the result is never worse than Wanda with the best values.
+///
+/// Source: ALPS, Meng et al., NeurIPS 2024, arXiv 2406.07831, algorithms 1 and 2 and the released code's constants.
+/// Deviation: a Cholesky factor per ρ instead of one eigendecomposition.
 ///
 /// Cost O(in³) per change of ρ (some ten), O(out·in²) per alternation (some thirty).
 ///

@@ -1,12 +1,4 @@
 //! The best kept values of a given mask.
-//!
-//! ```text
-//! row by row:  minimize (w − b)·H·(w − b)ᵀ  over b that is zero outside S   ⇔   H_SS·b_S = (H·w)_S
-//! ```
-//! Conjugate gradients with residuals masked to S, preconditioned by the diagonal, all rows of a panel together (each
-//! with step lengths of its own), so that the work is one product with H per iteration. The error never rises.
-//!
-//! Source: the back-solve of ALPS, Meng et al., NeurIPS 2024, arXiv 2406.07831, section 3.3.
 
 use super::Pruned;
 use crate::{Error, Mask, dense, select};
@@ -33,6 +25,14 @@ impl Default for RefitOptions {
 
 /// The kept values of `mask` that lose least of `weight` (`[out, in]`) under the Gram matrix `gram` (`[in, in]`),
 /// starting from the weights themselves: never worse than masking alone.
+///
+/// ```text
+/// row by row:  minimize (w − b)·H·(w − b)ᵀ  over b that is zero outside S   ⇔   H_SS·b_S = (H·w)_S
+/// ```
+/// Conjugate gradients with residuals masked to S, preconditioned by the diagonal, all rows of a panel together (each
+/// with step lengths of its own), so that the work is one product with H per iteration. The error never rises.
+///
+/// Source: the back-solve of ALPS, Meng et al., NeurIPS 2024, arXiv 2406.07831, section 3.3.
 ///
 /// Cost O(out·in²) per iteration.
 ///

@@ -1,18 +1,4 @@
 //! SparseGPT: prune column by column, the later columns take up what the earlier lost.
-//!
-//! ```text
-//! v = W;  for each column j:  q_j = v_j where kept, else 0;   v_l −= (v_j − q_j)·U_jl/U_jj  (l > j),   H⁻¹ = Uᵀ·U
-//! score of an entry = v_ij²/U_jj²
-//! ```
-//! The score is what removing the entry costs when the columns after it are free. The mask of a group (N:M), of a
-//! block's width, or of [`SparseGptOptions::block`] columns is chosen when the sweep reaches it, from the weights as
-//! fed back so far.
-//!
-//! The sweep is the linear algebra's [`ErrorFeedback`], in f64, on panels of 128 rows in parallel (rows do not mix,
-//! except where a mask is chosen across them).
-//!
-//! Source: Frantar & Alistarh 2023, arXiv 2301.00774, algorithm 1. Deviation: inputs that never fire lose their
-//! weights first, but those that the pattern keeps stay as they are (the released code zeroes them).
 
 use super::Pruned;
 use crate::{Error, Mask, Pattern, Scope, dense, select};
@@ -37,7 +23,21 @@ impl Default for SparseGptOptions {
     }
 }
 
-/// Prunes `weight` (`[out, in]`) to `pattern` under the Gram matrix `gram` (`[in, in]`); see the source above.
+/// Prunes `weight` (`[out, in]`) to `pattern` under the Gram matrix `gram` (`[in, in]`).
+///
+/// ```text
+/// v = W;  for each column j:  q_j = v_j where kept, else 0;   v_l −= (v_j − q_j)·U_jl/U_jj  (l > j),   H⁻¹ = Uᵀ·U
+/// score of an entry = v_ij²/U_jj²
+/// ```
+/// The score is what removing the entry costs when the columns after it are free. The mask of a group (N:M), of a
+/// block's width, or of [`SparseGptOptions::block`] columns is chosen when the sweep reaches it, from the weights as
+/// fed back so far.
+///
+/// The sweep is the linear algebra's [`ErrorFeedback`], in f64, on panels of 128 rows in parallel (rows do not mix,
+/// except where a mask is chosen across them).
+///
+/// Source: Frantar & Alistarh 2023, arXiv 2301.00774, algorithm 1. Deviation: inputs that never fire lose their
+/// weights first, but those that the pattern keeps stay as they are (the released code zeroes them).
 ///
 /// Unstructured patterns keep ⌈density · entries⌉ of each block of columns (per row or over all rows), and blocks as
 /// many of each strip of columns.

@@ -1,11 +1,4 @@
 //! Block-sparse storage; blocks of one entry are the compressed sparse rows of an unstructured matrix.
-//!
-//! ```text
-//! row starts: u32, ⌈out/h⌉ + 1 of them; blocks of block row i are starts[i] … starts[i+1] − 1
-//! columns:    block column of each block, rising within a block row; u16 when ⌈in/w⌉ ≤ 65536, else u32
-//! values:     h·w per block, row by row; entries beyond the matrix (ragged edge) are stored as 0
-//! ```
-//! Bits: `32·(⌈out/h⌉ + 1) + blocks·(16 or 32 + h·w·value bits)`.
 
 use super::values::Values;
 use crate::{Error, Mask};
@@ -13,7 +6,14 @@ use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_quant::{FloatFormat, Floats};
 
-/// A matrix `[out, in]` of which some blocks are kept; see the source of this module for the layout.
+/// A matrix `[out, in]` of which some blocks are kept.
+///
+/// ```text
+/// row starts: u32, ⌈out/h⌉ + 1 of them; blocks of block row i are starts[i] … starts[i+1] − 1
+/// columns:    block column of each block, rising within a block row; u16 when ⌈in/w⌉ ≤ 65536, else u32
+/// values:     h·w per block, row by row; entries beyond the matrix (ragged edge) are stored as 0
+/// ```
+/// Bits: `32·(⌈out/h⌉ + 1) + blocks·(16 or 32 + h·w·value bits)`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BlockMatrix {
     shape: (usize, usize),

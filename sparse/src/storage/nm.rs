@@ -1,15 +1,4 @@
 //! N:M storage: kept values and packed indices.
-//!
-//! ```text
-//! values:  row i = its kept values in column order, K = ⌊in/M⌋·N + min(N, in mod M) of them
-//! indices: row i = one bit stream of K numbers of b = ⌈log₂ M⌉ bits, each the offset in its group; ⌈K·b/8⌉ bytes
-//! column of slot s = M·⌊s/N⌋ + index_s
-//! ```
-//! Within a group indices rise strictly. Unused bits of a row's last byte are 0. For 2:4 a byte holds the 2-bit indices
-//! of two groups, lowest first: the nibbles of [`hardware`](super::hardware).
-//!
-//! Bits per weight of whole groups: `N/M·(bits of a value + b)`, plus scales for quantized values: 9 for 2:4 f16, 3 for
-//! 2:4 of 4-bit codes.
 
 use super::values::{ValueFormat, Values, all_rows};
 use crate::{Error, Mask, NmPattern};
@@ -17,7 +6,18 @@ use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_quant::{FloatFormat, pack};
 
-/// A matrix `[out, in]` with N of every M entries; see the source of this module for the layout.
+/// A matrix `[out, in]` with N of every M entries.
+///
+/// ```text
+/// values:  row i = its kept values in column order, K = ⌊in/M⌋·N + min(N, in mod M) of them
+/// indices: row i = one bit stream of K numbers of b = ⌈log₂ M⌉ bits, each the offset in its group; ⌈K·b/8⌉ bytes
+/// column of slot s = M·⌊s/N⌋ + index_s
+/// ```
+/// Within a group indices rise strictly. Unused bits of a row's last byte are 0. For 2:4 a byte holds the 2-bit indices
+/// of two groups, lowest first: the nibbles of [`hardware`](super::hardware).
+///
+/// Bits per weight of whole groups: `N/M·(bits of a value + b)`, plus scales for quantized values: 9 for 2:4 f16, 3 for
+/// 2:4 of 4-bit codes.
 ///
 /// ```
 /// use rankbit_linalg::faer::Mat;

@@ -64,12 +64,16 @@ pub(crate) struct Args {
     /// How low-rank factors are stored: f32, f16 or bf16 [default: f16].
     #[arg(long, value_parser = method::parse_float)]
     factors: Option<FloatFormat>,
-    /// Smoothing strength, 0 to 1 [default: 0.5 for svdquant with --calib].
+    /// Smoothing strength, 0 to 1, for any method that quantizes; needs --calib [default: 0.5 for svdquant and
+    /// smoothquant, none for the others].
     #[arg(long, value_name = "ALPHA", value_parser = method::parse_smooth)]
     smooth: Option<f64>,
     /// What the inputs of the quantized term become when the file is used [default: the method's own, mostly float].
     #[arg(long, value_enum)]
     activations: Option<Activations>,
+    /// Rotate the quantized term's inputs by a Hadamard matrix with random signs, so that outliers spread (QuaRot).
+    #[arg(long)]
+    rotate: bool,
     /// Alternations at most [default: 10].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
@@ -119,6 +123,9 @@ impl Args {
         if self.budget.is_none() && self.format.len() > 1 {
             return Err(Error::usage("--format: a list of formats needs --budget, which chooses among them"));
         }
+        if self.budget.is_none() && self.format.iter().any(|name| name == "trellis") {
+            return Err(Error::usage("--format trellis needs --budget: the bits of a column follow from it"));
+        }
         Plan::new(self.method.unwrap_or(Method::Rtn), &self.request())
     }
 
@@ -135,6 +142,7 @@ impl Args {
             (self.factors.is_some(), "--factors"),
             (self.smooth.is_some(), "--smooth"),
             (self.activations.is_some(), "--activations"),
+            (self.rotate, "--rotate"),
             (self.rounds.is_some(), "--rounds"),
             (self.seed.is_some(), "--seed"),
         ];
@@ -156,6 +164,7 @@ impl Args {
             factors: self.factors,
             smooth: self.smooth,
             activations: self.activations,
+            rotate: self.rotate,
             rounds: self.rounds,
             calibrated: self.calib.is_some(),
             seed: self.seed.unwrap_or(0),

@@ -96,6 +96,8 @@ impl Job {
     /// Measures every candidate on every tensor and chooses.
     pub(super) fn allocate(&self, args: &Args, budget: f64, quiet: bool) -> Result<Allocation, Error> {
         let schemes = candidates::schemes(&self.plan, &args.request(), args.formats())?;
+        // Inside a matrix, a trellis spends the budget column by column.
+        let schemes: Vec<Scheme> = schemes.into_iter().map(|scheme| scheme.with_budget(budget)).collect();
         let loss = self.loss()?;
         let (costs, most) = self.memory(self.chosen.iter())?;
         let bytes: u64 =

@@ -65,6 +65,9 @@ fn description(job: &Job) -> String {
     {
         text.push_str(&format!(", inputs {policy}"));
     }
+    if plan.rotate {
+        text.push_str(", rotated");
+    }
     format!("{text}, seed {}.", plan.seed)
 }
 

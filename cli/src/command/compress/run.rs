@@ -220,7 +220,12 @@ impl Job {
         }
         let smooth = self.plan.smooth.is_some();
         let measured = self.calibration.is_some() && budget;
-        let needs = Needs { absmax: smooth, metric: smooth || measured || self.plan.needs_gram().is_some() };
+        let needs = Needs {
+            absmax: smooth,
+            // Smoothing alone asks for no metric, but methods that compare iterates do.
+            metric: measured || self.plan.needs_gram().is_some() || self.plan.measures(),
+            mean_abs: self.plan.method == Method::Awq,
+        };
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
             let fail = |reason: String| Err(self.reader.tensor_error(name, reason));
@@ -274,6 +279,10 @@ impl Job {
                 if self.calibration.is_some() { memory::calibration_bytes(inputs) } else { 0 };
             if feedback {
                 calibration = calibration.saturating_add(memory::feedback_bytes(inputs));
+                if self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector()) {
+                    let elements = self.tensor(chosen.index)?.elements();
+                    calibration = calibration.saturating_add(memory::column_feedback_bytes(elements));
+                }
             }
             largest = (fit.max(largest.0), calibration.max(largest.1));
             costs.push(fit.saturating_add(calibration));

@@ -3,8 +3,9 @@
 //! [`mod@reference`] is the formula in f64. [`apply_into`] projects the activations once (`Z = X·Rᵀ`), then lets the
 //! quantized product add `Z·Lᵀ` to each output row while it is hot.
 //!
-//! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ`, `γ = K·u/(1 - K·u)`,
-//! `K = in + r + 4`, `u = 2⁻²⁴`, for inputs that stay floats; with quantized inputs that of
+//! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·(|X|·|T|·|Q̃|ᵀ + |X|·(|L|·|R|)ᵀ)`,
+//! `γ = K·u/(1 - K·u)`, `K = in + r + 4`, `u = 2⁻²⁴` (without a rotation `|T|·|Q̃|ᵀ = |Q̃·Tᵀ|ᵀ`; with one K grows by
+//! what [`rankbit_quant::transform::Hadamard`] needs), for inputs that stay floats; with quantized inputs that of
 //! [`rankbit_quant::matmul::quantized`] on the quantized term's path. The same bits for any number of threads.
 
 pub mod reference;
@@ -12,7 +13,7 @@ pub mod reference;
 use crate::{Error, Split};
 use alloc::vec::Vec;
 use rankbit_linalg::faer::{MatMut, MatRef};
-use rankbit_quant::{Smooth, matmul, matmul::dot, rows};
+use rankbit_quant::{Transform, matmul, matmul::dot, rows};
 
 /// `Y = X·Ŵᵀ` for `x: [tokens, in]` into `y: [tokens, out]`. Cost O(tokens · (out · in + r · (in + out))).
 ///
@@ -54,9 +55,9 @@ pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> 
         }
         Some(base) => match split.transform() {
             None => matmul::quantized::apply_with(base, split.activation(), x, y, add_branch)?,
-            Some(smooth) => {
-                let smoothed = smoothed(x, smooth);
-                let view = MatRef::from_row_major_slice(&smoothed, tokens, features);
+            Some(transform) => {
+                let transformed = transformed(x, transform)?;
+                let view = MatRef::from_row_major_slice(&transformed, tokens, features);
                 matmul::quantized::apply_with(base, split.activation(), view, y, add_branch)?;
             }
         },
@@ -67,21 +68,21 @@ pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> 
 /// `X·Rᵀ`, row-major `[tokens, r]`, for `right: [r, in]`.
 fn project(x: MatRef<'_, f32>, right: &[f32]) -> Vec<f32> {
     let mut buffer = Vec::new();
-    let mut projected = Vec::new();
-    for token in 0..x.nrows() {
-        let x = rows::row(x, token, &mut buffer);
-        projected.extend(right.chunks_exact(x.len().max(1)).map(|r| dot(x, r)));
+    let rank = right.len().checked_div(x.ncols()).unwrap_or(0);
+    let mut projected = alloc::vec![0.0; x.nrows() * rank];
+    for (token, out) in projected.chunks_exact_mut(rank.max(1)).enumerate() {
+        matmul::dots_into(rows::row(x, token, &mut buffer), right, out);
     }
     projected
 }
 
-/// `X·diag(1/λ)`, row-major.
-fn smoothed(x: MatRef<'_, f32>, smooth: &Smooth) -> Vec<f32> {
-    let inverse = smooth.inverse();
+/// `X·T`, row-major.
+fn transformed(x: MatRef<'_, f32>, transform: &Transform) -> Result<Vec<f32>, Error> {
     let mut buffer = Vec::new();
-    let mut scaled = Vec::with_capacity(x.nrows() * x.ncols());
+    let mut transformed = Vec::with_capacity(x.nrows() * x.ncols());
     for token in 0..x.nrows() {
-        scaled.extend(rows::row(x, token, &mut buffer).iter().zip(&inverse).map(|(x, s)| x * s));
+        transformed.extend_from_slice(rows::row(x, token, &mut buffer));
     }
-    scaled
+    transform.forward(&mut transformed)?;
+    Ok(transformed)
 }

@@ -5,9 +5,9 @@ use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_quant::FloatFormat;
 
-/// `y[t, o] = Σ_k x[t, k]·q̃[o, k]/λ_k + Σ_i (Σ_k x[t, k]·R[i, k])·L[o, i]`, each sum in f64, rounded once.
+/// `y[t, o] = Σ_k (x·T)[t, k]·q̃[o, k] + Σ_i (Σ_k x[t, k]·R[i, k])·L[o, i]`, each sum in f64, rounded once.
 ///
-/// Where the split quantizes its inputs, `x[t, k]/λ_k` of the first sum is what the policy makes of the f32 quotient.
+/// Where the split quantizes its inputs, `x·T` of the first sum is what the policy makes of it in f32.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when `x` does not have the split's `in` columns; what the policy for inputs refuses.
@@ -20,20 +20,24 @@ pub fn apply(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
             found: (tokens, x.ncols()),
         });
     }
-    let inverse = split.transform().map_or_else(|| vec![1.0; features], rankbit_quant::Smooth::inverse);
     let mut sums = Mat::<f64>::zeros(tokens, out);
     if let Some(base) = split.base() {
-        let mut inputs = Mat::from_fn(tokens, features, |t, k| f64::from(x[(t, k)]) * f64::from(inverse[k]));
+        let mut inputs = Vec::with_capacity(tokens * features);
+        let mut transformed = Vec::with_capacity(tokens * features);
+        for t in 0..tokens {
+            inputs.extend(x.row(t).iter().map(|&x| f64::from(x)));
+            transformed.extend(x.row(t).iter().copied());
+        }
+        if let Some(transform) = split.transform() {
+            transform.forward(&mut inputs)?;
+            transform.forward(&mut transformed)?;
+        }
         let mut row = vec![0.0; features];
-        let transformed: Vec<f32> = (0..tokens)
-            .flat_map(|t| (0..features).map(move |k| (t, k)))
-            .map(|(t, k)| x[(t, k)] * inverse[k])
-            .collect();
         if let Some(quantized) = split.activation().quantize(&transformed, (tokens, features))? {
             for t in 0..tokens {
                 quantized.row_into(t, &mut row)?;
                 for (k, &value) in row.iter().enumerate() {
-                    inputs[(t, k)] = f64::from(value);
+                    inputs[t * features + k] = f64::from(value);
                 }
             }
         }
@@ -41,7 +45,7 @@ pub fn apply(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
             base.row_into(o, &mut row)?;
             for t in 0..tokens {
                 for k in 0..features {
-                    sums[(t, o)] += inputs[(t, k)] * f64::from(row[k]);
+                    sums[(t, o)] += inputs[t * features + k] * f64::from(row[k]);
                 }
             }
         }

@@ -183,14 +183,14 @@ fn formats(scheme: Option<Scheme>) -> Vec<(&'static str, Scheme)> {
         _ => &["uint2", "uint3", "uint4"],
     };
     let like = |named: Scheme| match scheme {
-        Some(scheme) => {
+        Some(scheme) if !scheme.code.is_vector() => {
             let named = named.with_group(scheme.group);
             // A scale format that was asked for holds for all; the formats' own defaults otherwise.
             let asked =
                 Scheme::named(name).is_some_and(|default| default.scale_format != scheme.scale_format);
             if asked { named.with_scale_format(scheme.scale_format) } else { named }
         }
-        None => named,
+        _ => named,
     };
     family.iter().filter_map(|&name| Some((name, like(Scheme::named(name)?)))).collect()
 }

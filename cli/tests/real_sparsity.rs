@@ -1,12 +1,12 @@
 //! Four layers of a real network: what each method loses of the outputs on sentences that it has not seen.
 
+use rankbit::linalg::Metric;
+use rankbit::linalg::faer::{Mat, MatRef};
+use rankbit::sparse::prune::{AdmmOptions, SparseGptOptions, admm, sparse_gpt};
+use rankbit::sparse::{NmPattern, Pattern, criterion, select};
 use rankbit_kit::calibration::{Calibration, InputMoments};
 use rankbit_kit::model::{SentenceModel, corpus};
 use rankbit_kit::text::Sentences;
-use rankbit_linalg::Metric;
-use rankbit_linalg::faer::{Mat, MatRef};
-use rankbit_sparse::prune::{AdmmOptions, SparseGptOptions, admm, sparse_gpt};
-use rankbit_sparse::{NmPattern, Pattern, criterion, select};
 
 const TENSORS: [&str; 4] = [
     "encoder.layer.0.attention.self.query.weight",
