@@ -210,14 +210,15 @@ mod tests {
             assert_eq!(describe(&scheme), text, "{name}");
         }
         // Each has words of its own: different numbers are told apart.
-        let all: Vec<String> = scheme::NAMED.iter().map(|(_, scheme)| describe(scheme)).collect();
+        let named = || scheme::NAMED.iter().chain(&scheme::NAMED_VECTOR);
+        let all: Vec<String> = named().map(|(_, scheme)| describe(scheme)).collect();
         for (i, text) in all.iter().enumerate() {
             assert!(
                 !text.is_empty() && all.iter().take(i).filter(|other| *other == text).count() <= 1,
                 "{text}"
             );
         }
-        assert_eq!(formats().len(), scheme::NAMED.len());
+        assert_eq!(formats().len(), named().count());
     }
 
     #[test]
