@@ -198,8 +198,7 @@ fn stochastic_rounding_is_right_on_average() {
         for i in 0..2 {
             // Half a step is the largest standard deviation of one draw; inside the range only.
             let step = f64::from(plain.scale(i, 0)) * if name == "nf4" { 0.31 } else { 1.0 };
-            let (scale, zero, top) =
-                (plain.scale(i, 0), plain.zero_point(i, 0), scheme.code.max());
+            let (scale, zero, top) = (plain.scale(i, 0), plain.zero_point(i, 0), scheme.code.max());
             let low = if name == "uint3" { -zero * scale } else { -top * scale };
             for j in 0..64 {
                 let off = (mean[(i, j)] - f64::from(w[(i, j)])).abs();
