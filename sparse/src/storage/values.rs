@@ -16,6 +16,10 @@ pub enum ValueFormat {
 }
 
 /// Kept values, row by row.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for a whole matrix: its size is nothing beside what it points to"
+)]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Values {
     /// One float each.

@@ -222,7 +222,7 @@ mod tests {
             let packed = Packed::new(&matrix).unwrap();
             for row in 0..20 {
                 for column in 0..96 {
-                    let group = column / COLUMNS >> packed.shift;
+                    let group = (column / COLUMNS) >> packed.shift;
                     let at = (row / ROWS * packed.groups + group) * ROWS + row % ROWS;
                     assert_eq!(packed.scales[at], matrix.scale(row, column / matrix.grouping().size));
                 }
