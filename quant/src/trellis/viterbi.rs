@@ -205,7 +205,7 @@ impl Scratch {
     }
 }
 
-/// Σ w·(x − T[s])², in f64.
+/// `Σ w·(x − T[s])²`, in f64.
 pub fn cost(values: &[f32], x: &[f32], w: &[f32], states: &[u16]) -> f64 {
     let terms = x.iter().zip(w).zip(states).map(|((x, w), state)| {
         let error = f64::from(*x) - f64::from(values.get(usize::from(*state)).copied().unwrap_or(f32::NAN));
