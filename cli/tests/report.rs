@@ -34,7 +34,16 @@ fn json_has_every_key_of_the_contract() {
         };
         assert_eq!(
             keys(&report),
-            sorted(&["format_version", "rankbit_version", "input", "seed", "tensors", "skipped", "total"])
+            sorted(&[
+                "format_version",
+                "rankbit_version",
+                "input",
+                "seed",
+                "tensors",
+                "skipped",
+                "budget",
+                "total"
+            ])
         );
         let tensor_keys = [
             "name",
@@ -44,6 +53,7 @@ fn json_has_every_key_of_the_contract() {
             "format",
             "group",
             "rank",
+            "activations",
             "sparsity",
             "bits_per_weight",
             "relative_error",

@@ -36,7 +36,7 @@ pub fn run() -> Option<()> {
 
 fn through_parts(stored: Quantized, scheme: Scheme) -> Option<Quantized> {
     let format = stored.scales().format();
-    let bytes = stored.scales().to_bytes();
+    let bytes = stored.scales().floats().to_bytes();
     let scales = Floats::from_bytes(&bytes, format, stored.scales().len(), "scales").ok()?;
     let scales = match stored.scales().global_scale() {
         Some(global) => scales.with_global_scale(global).ok()?,

@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn scales_of_every_kind_arrive() {
         use rankbit_quant::{Quantized, Rounder, quantize};
-        let values: Vec<f32> = (0..20 * 96_u16).map(|i| f32::from(i * 7919 % 251) / 251.0 - 0.4).collect();
+        let values: Vec<f32> =
+            (0..20 * 96_u16).map(|i| f32::from(i % 251 * 139 % 251) / 251.0 - 0.4).collect();
         let weight = rankbit_linalg::faer::MatRef::from_row_major_slice(&values, 20, 96);
         let quantized =
             |scheme: Scheme| -> Quantized { quantize(weight, &scheme, Rounder::Nearest).unwrap().quantized };
