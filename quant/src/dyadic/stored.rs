@@ -25,7 +25,7 @@ pub(crate) fn value(word: u32) -> f32 {
 
 /// The word nearest to `value`, ties to even: 0 for what is not positive, the largest f32 for infinity.
 pub(crate) fn word(value: f32) -> u32 {
-    let value = value.max(0.0).min(f32::MAX);
+    let value = if value > 0.0 { value.min(f32::MAX) } else { 0.0 };
     // The exponent of the last of 24 bits; subnormals have the smallest.
     let last = i32::try_from(value.to_bits() >> 23).unwrap_or(0).max(1) - 150;
     let shift = (-last).min(127);

@@ -75,7 +75,7 @@ pub fn linear_from(weight: &Quantized, bias: &[f32], input: Activation) -> Resul
     let offset = 1_i16 << (bits - 1);
     let (mut weights, mut scales) =
         (Vec::with_capacity(out.saturating_mul(features)), Vec::with_capacity(out));
-    let (mut row, mut integers) = (vec![0; features], vec![0; out]);
+    let (mut row, mut integers) = (vec![0; features], Vec::with_capacity(out));
     for o in 0..out {
         pack::unpack(weight.row_codes(o), usize::from(bits), &mut row);
         // A code is its number plus 2^(b-1): from -128 to 127.
@@ -83,8 +83,8 @@ pub fn linear_from(weight: &Quantized, bias: &[f32], input: Activation) -> Resul
         // A row of zeros has the scale 0; any other would do as well.
         let scale = if features == 0 { 0.0 } else { weight.scale(o, 0) };
         let unit = input.scale() * if scale == 0.0 { 1.0 } else { scale };
-        integers[o] = integer_bias(bias.get(o).copied().unwrap_or(0.0), unit)
-            .ok_or(Error::AccumulatorOverflow { row: o })?;
+        let bias = integer_bias(bias.get(o).copied().unwrap_or(0.0), unit);
+        integers.push(bias.ok_or(Error::AccumulatorOverflow { row: o })?);
         scales.push(unit);
     }
     let layer = Linear::new((out, features), weights, integers, input.format())?;
