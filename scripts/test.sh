@@ -5,8 +5,8 @@
 #
 # On Debian and Ubuntu it installs what is missing (as root, or through sudo); elsewhere it says what that would
 # be and goes on. Then: formatting, lints (also per crate, as a user builds it), documentation, the no_std proof,
-# and all tests, doctests and examples, those of the GPU on a real GPU where there is one and else on Mesa's
-# software driver. A GPU test without any driver fails.
+# two minutes of fuzzing what reads stored bytes, and all tests, doctests and examples, those of the GPU on a real
+# GPU where there is one and else on Mesa's software driver. A GPU test without any driver fails.
 #
 # CARGO_TARGET_DIR and RANKBIT_DATA work as usual; VK_DRIVER_FILES, when set, chooses the GPU driver.
 set -euo pipefail
@@ -125,6 +125,10 @@ lint_alone -p rankbit-cli
 
 begin 'no_std'
 scripts/no-std.sh
+
+# What reads stored bytes, on fresh random seeds; a failure prints the seed that brings it back.
+begin 'fuzzing the decoders, a minute for each test binary'
+RANKBIT_FUZZ_SECONDS=60 cargo test --locked --workspace --all-features --lib --bins --tests fuzz_
 
 begin 'tests, doctests, examples'
 log=$private/log

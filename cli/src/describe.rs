@@ -4,8 +4,8 @@ use clap::ValueEnum as _;
 use clap::builder::PossibleValue;
 use rankbit::lowrank::split::file::Header;
 use rankbit::quant::{
-    Code, FloatFormat, Group, Lattice, Layout, MiniFloat, Rate, ScaleRule, Scheme, Table, Trellis, ZeroPoint,
-    scheme,
+    Code, FloatFormat, Group, Lattice, Layout, MiniFloat, Nested, Offset, Rate, ScaleBlock, ScaleRule,
+    Scheme, Table, Trellis, ZeroPoint, scheme,
 };
 
 use crate::method::Method;
@@ -45,13 +45,18 @@ fn levels(scheme: &Scheme) -> String {
         }
         Code::Int { .. } => {
             let shift = match scheme.zero {
-                ZeroPoint::Integer => " less a zero point",
-                ZeroPoint::Min => " above a minimum",
-                ZeroPoint::None => "",
+                ZeroPoint::Integer => " less a zero point".to_owned(),
+                ZeroPoint::Float(format) => format!(" less an {} zero point", format.name()),
+                ZeroPoint::Fraction { bits, fraction } => {
+                    format!(" less a zero point of {bits} bits in steps of 1/{}", 1_u32 << fraction.min(8))
+                }
+                ZeroPoint::Min => " above a minimum".to_owned(),
+                ZeroPoint::None => String::new(),
             };
             format!("whole numbers 0…{}{shift}", (1_u32 << bits) - 1)
         }
         Code::Table(Table::Sign) => "the signs -1 and 1".to_owned(),
+        Code::Table(Table::Af4) => "16 values of the least mean absolute error on normal numbers".to_owned(),
         Code::Table(Table::BnbFp4) => "16 values of bitsandbytes' FP4".to_owned(),
         Code::Table(Table::Iq4Nl) => "16 whole numbers of growing distance".to_owned(),
         Code::Table(_) => format!("{} quantiles of the normal distribution", 1_u32 << bits),
@@ -78,11 +83,13 @@ fn float(format: MiniFloat) -> String {
 
 /// Who shares a scale, and how it is stored.
 fn scales(scheme: &Scheme) -> String {
-    let stored = match scheme.scale_format {
-        FloatFormat::E8m0 => "a power of two of 8 bits".to_owned(),
-        FloatFormat::E4m3 => "an E4M3 scale under one f32 scale of the matrix".to_owned(),
-        FloatFormat::Dyadic => "a scale b / 2^c of 32 bits, for integer-only arithmetic".to_owned(),
-        format => format!("an {} scale", format.name()),
+    let stored = match scheme.nested {
+        Some(nested) => self::nested(&nested, scheme.scale_format),
+        None => stored(scheme.scale_format),
+    };
+    let stored = match scheme.scale_rule {
+        ScaleRule::Search => format!("{stored}, found by search"),
+        _ => stored,
     };
     match (scheme.layout, scheme.group) {
         (Layout::Block(block), _) => {
@@ -95,6 +102,34 @@ fn scales(scheme: &Scheme) -> String {
         (_, Group::Row) => format!("rows share {stored}"),
         (_, Group::Tensor) => format!("the matrix has {stored}"),
         (_, Group::Size(size)) => format!("groups of {size} share {stored}"),
+        (_, Group::Block { rows, cols }) => {
+            format!("blocks of {rows} rows and {cols} columns share {stored}")
+        }
+    }
+}
+
+/// A scale of a few bits.
+fn nested(nested: &Nested, format: FloatFormat) -> String {
+    let (len, across) = match nested.block {
+        ScaleBlock::Row(len) => (len, ""),
+        ScaleBlock::Flat(len) => (len, ", across rows,"),
+    };
+    let from = match nested.offset {
+        Offset::None => "",
+        Offset::Mean => " around their mean",
+        Offset::Least => " above the least",
+    };
+    let bits = nested.code.bits();
+    format!("a scale of {bits} bits{from}, {len} of them{across} under an {} scale", format.name())
+}
+
+/// A scale that stands by itself.
+fn stored(format: FloatFormat) -> String {
+    match format {
+        FloatFormat::E8m0 => "a power of two of 8 bits".to_owned(),
+        FloatFormat::E4m3 => "an E4M3 scale under one f32 scale of the matrix".to_owned(),
+        FloatFormat::Dyadic => "a scale b / 2^c of 32 bits, for integer-only arithmetic".to_owned(),
+        format => format!("an {} scale", format.name()),
     }
 }
 
@@ -159,6 +194,15 @@ mod tests {
             (
                 "q4_k",
                 "whole numbers 0…15 above a minimum; blocks of 256 in 144 bytes, scales among them, as GGUF stores them",
+            ),
+            ("uint4-f", "whole numbers 0…15 less an f16 zero point; groups of 64 share an f16 scale"),
+            (
+                "uint4-n",
+                "whole numbers 0…15 less a zero point of 4 bits in steps of 1/2; groups of 16 share a scale of 3 bits, 32 of them under an f16 scale, found by search",
+            ),
+            (
+                "nf4-dq",
+                "16 quantiles of the normal distribution; groups of 64 share a scale of 8 bits around their mean, 256 of them, across rows, under an f32 scale",
             ),
             ("ternary", "the values -1, 0, 1; groups of 64 share an f16 scale"),
         ] {

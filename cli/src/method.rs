@@ -23,7 +23,7 @@ pub(crate) enum Method {
     Gptq,
     /// Codes and scales in turn from GPTQ's start: the least error at equal bits. Needs --calib.
     Cd,
-    /// Grids under a norm that forgives outliers, without calibration (HQQ).
+    /// Grids under a norm that forgives outliers, without calibration (HQQ). Zero points are stored as f16.
     Hqq,
     /// Error feedback with fixed scales, then coordinate descent on the codes (QuIP). Needs --calib.
     Ldlq,
@@ -238,7 +238,7 @@ impl Plan {
     /// Decides what the flags leave open; a flag that means nothing to the method is wrong usage.
     pub(crate) fn new(method: Method, request: &Request) -> Result<Self, Error> {
         check(method, request)?;
-        let scheme = match method.scheme().filter(|_| request.format.is_none()) {
+        let mut scheme = match method.scheme().filter(|_| request.format.is_none()) {
             Some(own) => with_flags(own, request),
             None => scheme_of(request.format.as_deref().unwrap_or(FORMAT), request)?,
         };
@@ -246,6 +246,9 @@ impl Plan {
         let smooth = request.smooth.or(own);
         if scheme.code.is_vector() {
             check_vector(method, request, scheme.name().unwrap_or(FORMAT), &scheme)?;
+        }
+        if method == Method::Hqq && request.rounder.is_none() {
+            scheme = preset::hqq_scheme(scheme);
         }
         let plan = Self {
             method,
@@ -355,12 +358,7 @@ impl Plan {
     ) -> Result<f64, rankbit::quant::Error> {
         let mut bytes = 0.0;
         if method.quantizes() {
-            let lengths = part_lengths((out, inputs), scheme)?;
-            bytes += lengths.codes as f64 + lengths.zeros as f64 + lengths.columns as f64;
-            bytes += lengths.scales as f64 * scheme.scale_format.bytes() as f64;
-            if scheme.scale_format == FloatFormat::E4m3 {
-                bytes += size_of::<f32>() as f64;
-            }
+            bytes += part_lengths((out, inputs), scheme)?.bytes as f64;
         }
         let compensates = method == Method::ZeroquantFp && self.rank.is_some();
         if method.has_low_rank() || compensates {
@@ -515,13 +513,21 @@ fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme
     Err(Error::usage(format!("--format {format} cannot be rounded by {name}")))
 }
 
-/// `--group`: a number, `row` or `tensor`.
+/// `--group`: a number, `row`, `tensor`, or rows and columns as in `128x128`.
 pub(crate) fn parse_group(text: &str) -> Result<Group, String> {
     match text {
-        "row" => Ok(Group::Row),
-        "tensor" => Ok(Group::Tensor),
-        _ => text.parse().map(Group::Size).map_err(|_| "expected a number, 'row' or 'tensor'".to_owned()),
+        "row" => return Ok(Group::Row),
+        "tensor" => return Ok(Group::Tensor),
+        _ => {}
     }
+    let group = match text.split_once('x') {
+        None => text.parse().ok().map(Group::Size),
+        Some((rows, cols)) => match (rows.parse(), cols.parse()) {
+            (Ok(rows), Ok(cols)) => Some(Group::Block { rows, cols }),
+            _ => None,
+        },
+    };
+    group.ok_or_else(|| "expected a number, 'row', 'tensor' or rows and columns as in 128x128".to_owned())
 }
 
 /// `--smooth`: a number from 0 to 1.
@@ -703,6 +709,8 @@ mod tests {
         }
         assert_eq!(parse_group("row"), Ok(Group::Row));
         assert_eq!(parse_group("0"), Ok(Group::Size(0)));
+        assert_eq!(parse_group("128x64"), Ok(Group::Block { rows: 128, cols: 64 }));
+        assert!(["x", "1x", "x1", "1x2x3", "-1x2"].iter().all(|text| parse_group(text).is_err()));
         assert!(parse_group("-1").is_err());
         assert!(parse_smooth("nan").is_err() && parse_smooth("1.5").is_err());
         assert_eq!(parse_smooth("0.25"), Ok(0.25));

@@ -386,3 +386,33 @@ fn inspect_says_what_the_numbers_mean() {
     assert!(help.contains("whole numbers 0…15 less a zero point; groups of 64 share an f16 scale"), "{help}");
     assert!(help.contains("Quantize, then the best low-rank approximation"), "{help}");
 }
+
+/// Under a budget the columns of each matrix share its bits; without one there is nothing to share, and vector codes
+/// refuse what they cannot do.
+#[test]
+fn a_trellis_spends_the_budget_column_by_column() {
+    let folder = Folder::new();
+    let input = folder.path("in");
+    network().write(&input);
+    let mut before = f64::INFINITY;
+    for budget in ["2.6", "3.3", "4"] {
+        let total = &reported(&input, &folder, budget, &["--budget", budget, "--format", "trellis"])["total"];
+        let (bits, error) = (number(&total["bits_per_weight"]), number(&total["relative_error"]));
+        let limit: f64 = budget.parse().expect("a number");
+        assert!(bits <= limit && bits > limit - 0.05, "{bits} of {limit}");
+        assert!(error < 0.8 * before, "{error} after {before}");
+        before = error;
+        let back = folder.path("back");
+        succeed(&run(&[
+            "decompress".as_ref(),
+            folder.path(budget).as_os_str(),
+            "-o".as_ref(),
+            back.as_os_str(),
+        ]));
+        assert_eq!(Checkpoint::read(&back).find("layer.0.weight").values().len(), 96 * 128);
+    }
+    let out = folder.path("out");
+    fail(&compress(&input, &out, &["--format", "trellis"]), 2, &["trellis", "--budget"]);
+    fail(&compress(&input, &out, &["--format", "trellis3", "--group", "32"]), 2, &["--group", "trellis3"]);
+    fail(&compress(&input, &out, &["--format", "e8p", "--method", "hqq"]), 2, &["e8p", "hqq"]);
+}

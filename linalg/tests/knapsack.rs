@@ -1,4 +1,5 @@
 //! The multiple-choice knapsack against every selection there is, and against SciPy's solver.
+#![expect(clippy::cast_possible_truncation, reason = "budgets are far inside the range")]
 
 use proptest::prelude::*;
 use rankbit_linalg::Error;

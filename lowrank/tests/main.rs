@@ -4,6 +4,7 @@ mod activations;
 mod bad_input;
 mod common;
 mod file;
+mod fuzz;
 mod hawq;
 mod matmul;
 mod plan;

@@ -195,7 +195,7 @@ impl Floats {
             return Err(Error::StoredNonFinite { what: "global_scale", index: 0 });
         }
         let scaled = Self::E4m3(codes, global);
-        match (0..scaled.len()).find(|&i| !scaled.get(i).is_finite()) {
+        match scaled.first_non_finite() {
             Some(index) => Err(Error::StoredNonFinite { what: "scales", index }),
             None => Ok(scaled),
         }
@@ -252,7 +252,7 @@ impl Floats {
                 bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
             ),
         };
-        match (0..len).find(|&i| !floats.get(i).is_finite()) {
+        match floats.first_non_finite() {
             Some(index) => Err(Error::StoredNonFinite { what, index }),
             None => Ok(floats),
         }
@@ -357,11 +357,44 @@ impl Floats {
             Self::F32(v) => out.copy_from_slice(&v[range]),
             Self::F16(v) => v[range].convert_to_f32_slice(out),
             Self::Bf16(v) => v[range].convert_to_f32_slice(out),
-            Self::E8m0(_) | Self::E4m3(..) | Self::Dyadic(_) => {
+            Self::E8m0(v) => {
+                for (value, &code) in out.iter_mut().zip(&v[range]) {
+                    *value = e8m0_value(code);
+                }
+            }
+            Self::E4m3(v, global) => {
+                for (value, &code) in out.iter_mut().zip(&v[range]) {
+                    *value = MiniFloat::E4m3.value(code) * global;
+                }
+            }
+            Self::Dyadic(_) => {
                 for (index, value) in range.zip(out) {
                     *value = self.get(index);
                 }
             }
+        }
+    }
+
+    /// Index of the first value that is NaN or infinite.
+    pub(crate) fn first_non_finite(&self) -> Option<usize> {
+        /// Whole pieces first, which the compiler does with vectors.
+        fn first<T: Copy>(values: &[T], bad: impl Fn(T) -> bool) -> Option<usize> {
+            const PIECE: usize = 256;
+            let mut pieces = values.chunks(PIECE);
+            let piece = pieces.position(|piece| piece.iter().fold(false, |any, &value| any | bad(value)))?;
+            let within = values[piece * PIECE..].iter().position(|&value| bad(value))?;
+            Some(piece * PIECE + within)
+        }
+        match self {
+            Self::F32(v) => first(v, |x| !x.is_finite()),
+            Self::F16(v) => first(v, |x| x.to_bits() & 0x7C00 == 0x7C00),
+            Self::Bf16(v) => first(v, |x| x.to_bits() & 0x7F80 == 0x7F80),
+            Self::E8m0(v) => first(v, |code| code == u8::MAX),
+            Self::E4m3(v, global) if global.abs() <= 1.0 => {
+                // No product can overflow.
+                first(v, |code| code & 0x7F == 0x7F)
+            }
+            Self::E4m3(..) | Self::Dyadic(_) => (0..self.len()).find(|&index| !self.get(index).is_finite()),
         }
     }
 

@@ -60,16 +60,19 @@ mod group;
 pub mod halo;
 pub mod lattice;
 pub mod matmul;
+pub mod nested;
 pub mod pack;
 mod quantized;
 mod rounder;
 pub mod rows;
 mod scale;
+mod scales;
 pub mod scheme;
 pub mod simd;
 pub mod transform;
 pub mod trellis;
 pub mod vector;
+mod zero;
 
 pub use activation::{Activation, Activations};
 pub use block::Block;
@@ -78,13 +81,16 @@ pub use error::Error;
 pub use float::{FloatFormat, Floats};
 pub use group::{Group, Grouping};
 pub use lattice::Lattice;
+pub use nested::{Nested, Offset, ScaleBlock, ScaleCode};
 pub use quantized::{PartLengths, Quantized, part_lengths};
 #[cfg(feature = "solve")]
 pub use rounder::{Context, quantize, quantize_with, trellis_columns};
 pub use rounder::{Rounded, Rounder, nearest};
-pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme, ZeroPoint};
+pub use scales::Scales;
+pub use scheme::{Layout, PowerRule, RatioRule, ScaleRule, Scheme};
 pub use transform::Smooth;
 #[cfg(feature = "solve")]
 pub use transform::{Permutation, Transform};
 pub use trellis::{Rate, Trellis};
 pub use vector::{ColumnParts, Outliers};
+pub use zero::ZeroPoint;

@@ -7,13 +7,17 @@
 //! | codes | planar: `out` rows of ⌈in · bits / 8⌉ bytes, each row one bit stream ([`pack`](crate::pack)) |
 //! | scales | one value per group, row by row, in the scheme's scale format; one value for a whole-matrix group |
 //! | global scale | one f32, the common factor of E4M3 scales; only for those |
-//! | zeros | one bit stream of all zero points, in the order of the scales, as wide as the codes; empty without |
+//! | scale codes | one bit stream of all scales, when they are nested; the scales part then has one value per block |
+//! | scale offset | one f32, what nested scales have in common, if anything |
+//! | zeros | one bit stream of all zero points, in the order of the scales ([`ZeroPoint::bits`] each, floats little-endian); empty without |
 //!
 //! A block layout has one part, the codes: `out` rows of whole blocks ([`Block`](crate::Block)), scales inside. Vector
 //! codes have parts for their columns: see [`vector`](crate::vector).
 
 use crate::codec;
-use crate::{ColumnParts, Error, Floats, Grouping, Layout, Scheme, ZeroPoint, pack, rows, vector};
+use crate::{
+    ColumnParts, Error, FloatFormat, Floats, Grouping, Layout, Scales, Scheme, ZeroPoint, pack, rows, vector,
+};
 use alloc::{vec, vec::Vec};
 #[cfg(feature = "solve")]
 use rankbit_linalg::faer::Mat;
@@ -35,7 +39,7 @@ pub struct Quantized {
     scheme: Scheme,
     grouping: Grouping,
     codes: Vec<u8>,
-    scales: Floats,
+    scales: Scales,
     zeros: Vec<u8>,
     /// What vector codes keep for their columns.
     columns: Option<ColumnParts>,
@@ -52,32 +56,36 @@ impl Quantized {
         shape: (usize, usize),
         scheme: Scheme,
         codes: Vec<u8>,
-        scales: Floats,
+        scales: impl Into<Scales>,
         zeros: Vec<u8>,
     ) -> Result<Self, Error> {
+        let scales = scales.into();
         scheme.check()?;
         if scheme.code.is_vector() {
             return Err(Error::InvalidScheme { reason: "vector codes have parts for their columns" });
         }
         let grouping = scheme.grouping(shape)?;
         let lengths = part_lengths(shape, &scheme)?;
+        let bytes = scheme.scale_format.bytes();
         for (part, expected, found) in [
             ("codes", lengths.codes, codes.len()),
-            ("scales", lengths.scales * scheme.scale_format.bytes(), scales.len() * scales.format().bytes()),
+            ("scale codes", lengths.scale_codes, scales.packed_codes().len()),
+            ("scales", lengths.scales * bytes, scales.floats().len() * scales.format().bytes()),
             ("zeros", lengths.zeros, zeros.len()),
         ] {
             if expected != found {
                 return Err(Error::PartLength { part, expected, found });
             }
         }
-        if scales.format() != scheme.scale_format {
+        if scales.format() != scheme.scale_format || scales.nesting() != scheme.nested {
             return Err(Error::InvalidScheme { reason: "scales are not in the scheme's scale format" });
         }
-        if let Some(index) = (0..scales.len()).find(|&i| !scales.get(i).is_finite()) {
+        if let Some(index) = scales.floats().first_non_finite() {
             return Err(Error::StoredNonFinite { what: "scales", index });
         }
         let quantized = Self { shape, scheme, grouping, codes, scales, zeros, columns: None };
         quantized.check_codes()?;
+        quantized.check_zeros()?;
         Ok(quantized)
     }
 
@@ -94,7 +102,15 @@ impl Quantized {
         columns: ColumnParts,
     ) -> Result<Self, Error> {
         let grouping = vector::check_parts(shape, &scheme, &codes, &scales, &columns)?;
-        Ok(Self { shape, scheme, grouping, codes, scales, zeros: Vec::new(), columns: Some(columns) })
+        Ok(Self {
+            shape,
+            scheme,
+            grouping,
+            codes,
+            scales: scales.into(),
+            zeros: Vec::new(),
+            columns: Some(columns),
+        })
     }
 
     /// What vector codes keep for their columns; `None` for scalar codes.
@@ -112,7 +128,7 @@ impl Quantized {
             };
         }
         let code = self.scheme.code;
-        if code.is_total() {
+        if code.is_total() || self.codes.is_empty() {
             return Ok(());
         }
         let mut codes = vec![0; self.shape.1];
@@ -123,6 +139,17 @@ impl Quantized {
             }
         }
         Ok(())
+    }
+
+    /// Whether zero points that are floats are finite.
+    fn check_zeros(&self) -> Result<(), Error> {
+        if !matches!(self.scheme.zero, ZeroPoint::Float(_)) {
+            return Ok(());
+        }
+        match (0..self.grouping.scales).find(|&index| !self.zero_at(index).is_finite()) {
+            Some(index) => Err(Error::StoredNonFinite { what: "zeros", index }),
+            None => Ok(()),
+        }
     }
 
     /// The same scales and zero points with other packed codes.
@@ -166,7 +193,7 @@ impl Quantized {
     }
 
     /// The scales, in group order.
-    pub const fn scales(&self) -> &Floats {
+    pub const fn scales(&self) -> &Scales {
         &self.scales
     }
 
@@ -187,20 +214,46 @@ impl Quantized {
     ///
     /// # Panics
     /// When there is no such group.
-    pub fn zero_point(&self, row: usize, group: usize) -> u8 {
-        match self.scheme.zero {
-            ZeroPoint::None | ZeroPoint::Min => 0,
-            ZeroPoint::Integer => {
-                pack::get(&self.zeros, self.scheme.code.bits(), self.grouping.index(row, group))
+    pub fn zero_point(&self, row: usize, group: usize) -> f32 {
+        self.zero_at(self.grouping.index(row, group))
+    }
+
+    /// The stored number of the zero point of group `group` of row `row`, for zero points of a few bits; 0 for others.
+    ///
+    /// # Panics
+    /// When there is no such group.
+    pub fn zero_code(&self, row: usize, group: usize) -> u8 {
+        let Scheme { zero, code, .. } = self.scheme;
+        match zero {
+            ZeroPoint::Integer | ZeroPoint::Fraction { .. } => {
+                pack::get(&self.zeros, zero.bits(code), self.grouping.index(row, group))
+            }
+            ZeroPoint::None | ZeroPoint::Min | ZeroPoint::Float(_) => 0,
+        }
+    }
+
+    /// Zero point `index`, in group order.
+    fn zero_at(&self, index: usize) -> f32 {
+        let Scheme { zero, code, .. } = self.scheme;
+        let two = || [self.zeros[2 * index], self.zeros[2 * index + 1]];
+        match zero {
+            ZeroPoint::None | ZeroPoint::Min => 0.0,
+            ZeroPoint::Integer | ZeroPoint::Fraction { .. } => {
+                zero.value(code, pack::get(&self.zeros, zero.bits(code), index))
+            }
+            ZeroPoint::Float(FloatFormat::F16) => half::f16::from_le_bytes(two()).to_f32(),
+            ZeroPoint::Float(FloatFormat::Bf16) => half::bf16::from_le_bytes(two()).to_f32(),
+            ZeroPoint::Float(_) => {
+                let bytes = &self.zeros[4 * index..4 * index + 4];
+                f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
             }
         }
     }
 
-    /// Every stored bit: codes with their padding, scales with their common factor, zero points.
+    /// Every stored bit: codes with their padding, scales with what they share, zero points.
     pub fn stored_bits(&self) -> u64 {
-        let global = if self.scales.global_scale().is_some() { size_of::<f32>() } else { 0 };
-        let scales = self.scales.len() * self.scales.format().bytes();
-        (self.codes.len() + scales + global + self.zeros.len()) as u64 * 8
+        (self.codes.len() + self.zeros.len()) as u64 * 8
+            + self.scales.stored_bits()
             + self.columns.as_ref().map_or(0, ColumnParts::stored_bits)
     }
 
@@ -293,12 +346,16 @@ impl Quantized {
 pub struct PartLengths {
     /// Bytes of all codes.
     pub codes: usize,
-    /// Number of scales.
+    /// Number of stored scales: one for each group, or for each block of nested scales.
     pub scales: usize,
+    /// Bytes of the codes of nested scales.
+    pub scale_codes: usize,
     /// Bytes of all zero points.
     pub zeros: usize,
     /// Bytes of what vector codes keep for their columns, outliers apart.
     pub columns: usize,
+    /// Every stored byte, with what all scales share.
+    pub bytes: usize,
 }
 
 /// Sizes of the parts of a matrix `shape` stored by `scheme`: those of a trellis under a budget as if it were spent to
@@ -316,17 +373,28 @@ pub fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<PartLength
     }
     if let Layout::Block(block) = scheme.layout {
         let codes = grouping.scales.checked_mul(block.bytes()).ok_or(Error::TooLarge { what: "blocks" })?;
-        return Ok(PartLengths { codes, scales: 0, zeros: 0, columns: 0 });
+        return Ok(PartLengths { codes, scales: 0, scale_codes: 0, zeros: 0, columns: 0, bytes: codes });
     }
     let codes = pack::packed_len(cols, bits)
         .and_then(|row| row.checked_mul(rows))
         .ok_or(Error::TooLarge { what: "codes" })?;
-    grouping.scales.checked_mul(scheme.scale_format.bytes()).ok_or(Error::TooLarge { what: "scales" })?;
-    let zeros = match scheme.zero {
-        ZeroPoint::None | ZeroPoint::Min => 0,
-        ZeroPoint::Integer => {
-            pack::packed_len(grouping.scales, bits).ok_or(Error::TooLarge { what: "zero points" })?
+    let too_large = || Error::TooLarge { what: "scales" };
+    let (scales, scale_codes) = match &scheme.nested {
+        None => (grouping.scales, 0),
+        Some(nested) => {
+            let packed = pack::packed_len(grouping.scales, nested.code.bits()).ok_or_else(too_large)?;
+            (nested.blocks(grouping.scale_shape(rows)).ok_or_else(too_large)?, packed)
         }
     };
-    Ok(PartLengths { codes, scales: grouping.scales, zeros, columns: 0 })
+    let scale_bytes = scales.checked_mul(scheme.scale_format.bytes()).ok_or_else(too_large)?;
+    let zeros = pack::packed_len(grouping.scales, scheme.zero.bits(scheme.code))
+        .ok_or(Error::TooLarge { what: "zero points" })?;
+    let shared = match &scheme.nested {
+        Some(nested) => nested.offset != crate::Offset::None,
+        None => scheme.scale_format == FloatFormat::E4m3,
+    };
+    let shared = if shared { size_of::<f32>() } else { 0 };
+    let mut bytes = [codes, scale_bytes, scale_codes, zeros, shared].into_iter();
+    let bytes = bytes.try_fold(0_usize, usize::checked_add).ok_or(Error::TooLarge { what: "all parts" })?;
+    Ok(PartLengths { codes, scales, scale_codes, zeros, columns: 0, bytes })
 }

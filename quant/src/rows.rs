@@ -29,6 +29,9 @@ pub(crate) trait Rows: Copy {
     fn ncols(&self) -> usize;
     /// Row `row`, through `buffer` where it is not contiguous. Panics when there is no such row.
     fn row_slice<'a>(&'a self, row: usize, buffer: &'a mut alloc::vec::Vec<f32>) -> &'a [f32];
+    /// All of it.
+    #[cfg(feature = "solve")]
+    fn matrix(&self) -> MatRef<'_, f32>;
 }
 
 #[cfg(feature = "solve")]
@@ -43,6 +46,10 @@ impl Rows for MatRef<'_, f32> {
 
     fn row_slice<'a>(&'a self, index: usize, buffer: &'a mut Vec<f32>) -> &'a [f32] {
         row(*self, index, buffer)
+    }
+
+    fn matrix(&self) -> MatRef<'_, f32> {
+        *self
     }
 }
 
@@ -75,6 +82,11 @@ impl Rows for RowMajor<'_> {
 
     fn row_slice<'a>(&'a self, row: usize, _: &'a mut alloc::vec::Vec<f32>) -> &'a [f32] {
         &self.values[row * self.shape.1..(row + 1) * self.shape.1]
+    }
+
+    #[cfg(feature = "solve")]
+    fn matrix(&self) -> MatRef<'_, f32> {
+        MatRef::from_row_major_slice(self.values, self.shape.0, self.shape.1)
     }
 }
 

@@ -46,8 +46,12 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
         let absmax = high.max(-low);
         let (low, high) = (f64::from(low), f64::from(high));
         let scale = match scheme.scale_rule {
-            ScaleRule::Absmax | ScaleRule::Ratio(_) => f64::from(absmax) / steps,
-            ScaleRule::Range => (high - low) / steps,
+            ScaleRule::Range | ScaleRule::Search if scheme.zero.shifts() => {
+                scheme.zero.spanning(scheme.code, (low, high))
+            }
+            ScaleRule::Absmax | ScaleRule::Range | ScaleRule::Search | ScaleRule::Ratio(_) => {
+                f64::from(absmax) / steps
+            }
             ScaleRule::Power(rule) => power(absmax, scheme.code, rule),
             ScaleRule::LeastSquares => means.get(index).copied().unwrap_or(0.0),
             ScaleRule::Block | ScaleRule::Rms => 0.0,
@@ -65,6 +69,21 @@ pub(crate) fn ranges(weight: impl Rows, scheme: &Scheme, grouping: &Grouping) ->
 /// is rounded.
 pub(crate) fn largest(steps: f64) -> f64 {
     f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON))
+}
+
+/// The scale of one group of `values` by a rule that is more than its extremes: a power of two or least squares.
+#[cfg(feature = "solve")]
+pub(crate) fn of_group(values: &[f32], scheme: &Scheme) -> f64 {
+    match scheme.scale_rule {
+        ScaleRule::Power(rule) => {
+            power(values.iter().fold(0.0, |top: f32, value| top.max(value.abs())), scheme.code, rule)
+        }
+        _ => {
+            let mut group = Group::default();
+            group.add(values, true);
+            group.scale(matches!(scheme.code, Code::Int { .. }))
+        }
+    }
 }
 
 /// `min(0, min w)` and `max(0, max w)` of each group.
@@ -120,26 +139,34 @@ impl Powers {
         Self { rule, max, emax: exponent(max), mantissa: u32::from(code.mantissa_bits()) }
     }
 
-    /// The exponent for a group whose largest magnitude is `absmax`, positive and finite.
-    #[inline]
+    /// The exponent for a group whose largest magnitude is `absmax`, finite; the least for a group of zeros.
     pub(crate) fn exponent(&self, absmax: f32) -> i32 {
+        let mut one = [0];
+        self.exponents(&[absmax], &mut one);
+        one[0]
+    }
+
+    /// [`Powers::exponent`] of many groups.
+    pub(crate) fn exponents(&self, absmax: &[f32], out: &mut [i32]) {
         let Self { rule, max, emax, mantissa } = *self;
-        let wanted = match rule {
-            PowerRule::Floor => exponent(absmax) - emax,
+        let clamp = |wanted: i32| wanted.clamp(-127, 127 - emax);
+        let each = absmax.iter().zip(out);
+        match rule {
+            PowerRule::Floor => each.for_each(|(&top, out)| *out = clamp(exponent(top) - emax)),
             PowerRule::Even => {
                 // Half of the last kept bit; the carry moves the exponent.
-                let rounded = absmax.to_bits() + (1 << (22 - mantissa));
-                exponent(f32::from_bits(rounded)) - emax
+                let half = 1 << (22 - mantissa);
+                each.for_each(|(&top, out)| {
+                    *out = clamp(exponent(f32::from_bits(top.to_bits() + half)) - emax)
+                });
             }
-            PowerRule::Ceil => {
+            PowerRule::Ceil => each.for_each(|(&top, out)| {
                 // Both are f32: the quotient of a power of two is exact in f64, any other is not one after rounding.
-                let ratio = f64::from(absmax) / f64::from(max);
-                let bits = ratio.to_bits();
+                let bits = (f64::from(top) / f64::from(max)).to_bits();
                 let floor = i32::from(u16::from_le_bytes(low_half(bits >> 52))) - 1023;
-                floor + i32::from(bits << 12 != 0)
-            }
-        };
-        wanted.clamp(-127, 127 - emax)
+                *out = clamp(floor + i32::from(bits << 12 != 0));
+            }),
+        }
     }
 }
 
@@ -157,24 +184,10 @@ fn least_squares(weight: impl Rows, code: Code, grouping: &Grouping) -> Vec<f64>
     for i in 0..weight.nrows() {
         let row = weight.row_slice(i, &mut buffer);
         for (g, values) in row.chunks(grouping.size).enumerate() {
-            let group = &mut groups[grouping.index(i, g)];
-            for &value in values {
-                group.sum += f64::from(value.abs());
-            }
-            group.count += values.len() as f64;
-            if ternary {
-                group.magnitudes.extend(values.iter().map(|value| value.abs()));
-            }
+            groups[grouping.index(i, g)].add(values, ternary);
         }
     }
-    groups
-        .into_iter()
-        .map(|group| match ternary {
-            true => ternary_scale(group.magnitudes),
-            false if group.count > 0.0 => group.sum / group.count,
-            false => 0.0,
-        })
-        .collect()
+    groups.into_iter().map(|group| group.scale(ternary)).collect()
 }
 
 /// Sums over one group.
@@ -183,6 +196,28 @@ struct Group {
     sum: f64,
     count: f64,
     magnitudes: Vec<f32>,
+}
+
+impl Group {
+    /// Adds entries; their magnitudes are kept when asked for.
+    fn add(&mut self, values: &[f32], keep: bool) {
+        for &value in values {
+            self.sum += f64::from(value.abs());
+        }
+        self.count += values.len() as f64;
+        if keep {
+            self.magnitudes.extend(values.iter().map(|value| value.abs()));
+        }
+    }
+
+    /// The scale of least squared error.
+    fn scale(self, ternary: bool) -> f64 {
+        match ternary {
+            true => ternary_scale(self.magnitudes),
+            false if self.count > 0.0 => self.sum / self.count,
+            false => 0.0,
+        }
+    }
 }
 
 /// The mean of the k largest for the best k.

@@ -6,8 +6,8 @@ use rankbit_kit::strategy::{even_matrix, matrix};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_quant::matmul::{quantized, reference};
 use rankbit_quant::{
-    Activation, Activations, Code, Error, FloatFormat, Group, MiniFloat, Quantized, Scheme, matmul, pack,
-    scheme,
+    Activation, Activations, Code, Error, FloatFormat, Group, MiniFloat, Quantized, Scheme, ZeroPoint,
+    matmul, pack, scheme,
 };
 use serde_json::Value;
 
@@ -42,6 +42,7 @@ fn check(weight: &Quantized, x: &Activations, found: MatRef<'_, f32>) {
     let (tokens, features) = x.shape();
     let dense = weight.dequantize();
     let whole = weight.scheme().layout.is_planar()
+        && matches!(weight.scheme().zero, ZeroPoint::None | ZeroPoint::Integer)
         && matches!((weight.scheme().code, x.code()), (Code::Int { .. }, Code::Int { .. }));
     let k = (features + 4) as f64 * 2.0_f64.powi(-24);
     let gamma = if whole { 2.0_f64.powi(-50) } else { k / (1.0 - k) };

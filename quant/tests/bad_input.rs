@@ -84,7 +84,7 @@ fn parts_that_do_not_fit() {
     let build = |codes: &[u8], scales: Floats, zeros: &[u8]| {
         Quantized::from_parts((2, 2), scheme::UINT4, codes.to_vec(), scales, zeros.to_vec())
     };
-    let scales = q.scales().clone();
+    let scales = q.scales().floats().clone();
     assert!(build(q.codes(), scales.clone(), q.zeros()).is_ok());
     assert!(matches!(build(&[0], scales.clone(), q.zeros()), Err(Error::PartLength { part: "codes", .. })));
     assert!(matches!(build(q.codes(), scales.clone(), &[]), Err(Error::PartLength { part: "zeros", .. })));
@@ -133,7 +133,7 @@ fn hostile_codes_and_scales() {
     let w = Mat::<f32>::full(1, 32, 1.0);
     let parts = |scheme| {
         let q = quantize(w.as_ref(), &scheme, Rounder::Nearest).unwrap().quantized;
-        (q.codes().to_vec(), q.scales().clone())
+        (q.codes().to_vec(), q.scales().floats().clone())
     };
     for (scheme, bad) in [
         (scheme::FP8_E4M3, [0x7F, 0xFF].as_slice()),

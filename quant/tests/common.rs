@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rankbit_kit::strategy::Matrix;
 use rankbit_linalg::faer::MatRef;
 use rankbit_quant::{
-    Code, FloatFormat, Group, Quantized, Rounded, Rounder, ScaleRule, Scheme, quantize, scheme,
+    Code, FloatFormat, Group, Quantized, Rounded, Rounder, ScaleRule, Scheme, ZeroPoint, quantize, scheme,
 };
 use serde_json::Value;
 
@@ -23,9 +23,17 @@ pub(crate) fn blocks() -> Vec<(&'static str, Scheme)> {
     scheme::NAMED.into_iter().filter(|(_, scheme)| scheme.block_len().is_some()).collect()
 }
 
-/// Those of [`free`] that clip nothing and hold zero: all but `binary` and `ternary`.
+/// Whether a scheme clips nothing and holds zero: not where the scale is of least squared error, the stored scale may be
+/// smaller by a part of a step, or zero is between two levels.
+pub(crate) fn spans(scheme: &Scheme) -> bool {
+    scheme.scale_rule != ScaleRule::LeastSquares
+        && scheme.nested.is_none()
+        && matches!(scheme.zero, ZeroPoint::None | ZeroPoint::Integer)
+}
+
+/// Those of [`free`] that [clip nothing and hold zero](spans).
 pub(crate) fn full_range() -> impl Strategy<Value = Scheme> {
-    schemes().prop_filter("least squares clips", |s| s.scale_rule != ScaleRule::LeastSquares)
+    schemes().prop_filter("it clips", spans)
 }
 
 /// Every scheme of [`free`], with groups and scale formats of every kind.
@@ -34,7 +42,8 @@ pub(crate) fn schemes() -> impl Strategy<Value = Scheme> {
         (1_u32..80).prop_map(Group::Size),
         Just(Group::Size(64)),
         Just(Group::Row),
-        Just(Group::Tensor)
+        Just(Group::Tensor),
+        (1_u32..5, 1_u32..40).prop_map(|(rows, cols)| Group::Block { rows, cols }),
     ];
     let format = prop_oneof![Just(FloatFormat::F32), Just(FloatFormat::F16), Just(FloatFormat::Bf16)];
     (prop::sample::select(free()), group, format)

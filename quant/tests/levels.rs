@@ -145,7 +145,7 @@ fn every_code_decodes_alike() {
         let cols = codes.len();
         let mut packed = vec![0; rankbit_quant::pack::packed_len(cols, bits).unwrap()];
         rankbit_quant::pack::pack(&codes, bits, &mut packed);
-        let scheme = scheme.with_group(Group::Size(5)).with_scale_format(FloatFormat::F32);
+        let scheme = scheme.with_nested(None).with_group(Group::Size(5)).with_scale_format(FloatFormat::F32);
         let groups = cols.div_ceil(5);
         let scales = (0..groups).map(|g| [1.0, -0.0, 1e-40, 1e30, 0.37][g % 5]).collect();
         let lengths = rankbit_quant::part_lengths((1, cols), &scheme).unwrap();

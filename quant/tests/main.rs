@@ -13,6 +13,7 @@ mod halo;
 mod levels;
 mod matmul;
 mod nearest;
+mod nested;
 mod ratio;
 mod rounders;
 mod smooth;

@@ -4,7 +4,7 @@ use crate::common::{nearest, schemes, view};
 use proptest::prelude::*;
 use rankbit_kit::strategy::matrix;
 use rankbit_linalg::faer::MatRef;
-use rankbit_quant::{FloatFormat, Floats, Group, Quantized, part_lengths, scheme};
+use rankbit_quant::{FloatFormat, Floats, Group, Quantized, Scales, part_lengths, scheme};
 
 proptest! {
     #[test]
@@ -12,12 +12,23 @@ proptest! {
         let q = nearest(view(&m), &scheme).quantized;
         let lengths = part_lengths(q.shape(), q.scheme()).unwrap();
         prop_assert_eq!(q.codes().len(), m.rows * (m.cols * q.scheme().code.bits()).div_ceil(8));
-        prop_assert_eq!((q.codes().len(), q.scales().len(), q.zeros().len()), (lengths.codes, lengths.scales, lengths.zeros));
-        let bytes = q.scales().to_bytes();
-        let scales = Floats::from_bytes(&bytes, q.scheme().scale_format, lengths.scales, "scales").unwrap();
+        let stored = q.scales();
+        prop_assert_eq!((q.codes().len(), q.zeros().len()), (lengths.codes, lengths.zeros));
+        prop_assert_eq!((stored.floats().len(), stored.packed_codes().len()), (lengths.scales, lengths.scale_codes));
+        let bytes = stored.floats().to_bytes();
+        let floats = Floats::from_bytes(&bytes, q.scheme().scale_format, lengths.scales, "scales").unwrap();
+        let scales = match q.scheme().nested {
+            None => floats.into(),
+            Some(nested) => {
+                let (codes, offset) = (stored.packed_codes().to_vec(), stored.offset().unwrap_or(f32::NAN));
+                Scales::nested(nested, q.grouping().scale_shape(m.rows), codes, floats, offset).unwrap()
+            }
+        };
         let back = Quantized::from_parts(q.shape(), *q.scheme(), q.codes().to_vec(), scales, q.zeros().to_vec()).unwrap();
         prop_assert_eq!(&back, &q);
-        prop_assert_eq!(q.stored_bits(), 8 * (q.codes().len() + bytes.len() + q.zeros().len()) as u64);
+        prop_assert_eq!(q.stored_bits(), 8 * lengths.bytes as u64);
+        let offset = 4 * usize::from(stored.offset().is_some());
+        prop_assert_eq!(lengths.bytes, q.codes().len() + bytes.len() + lengths.scale_codes + q.zeros().len() + offset);
         // Row by row is the same as the whole.
         let whole = q.dequantize();
         for i in 0..m.rows {
@@ -62,7 +73,7 @@ fn code_bytes_by_hand() {
     let row: Vec<f32> = (-7_i8..=7).map(f32::from).chain([0.0]).collect();
     let q = nearest(MatRef::from_row_major_slice(&row, 1, 16), &scheme::INT4).quantized;
     assert_eq!(q.codes(), [0x21, 0x43, 0x65, 0x87, 0xA9, 0xCB, 0xED, 0x8F]);
-    assert_eq!(q.scales().to_bytes(), [0x00, 0x3C]); // 1.0 as f16
+    assert_eq!(q.scales().floats().to_bytes(), [0x00, 0x3C]); // 1.0 as f16
 
     // uint4 with zero point 3: values -3 ..= 12.
     let row: Vec<f32> = (-3_i8..=12).map(f32::from).collect();
@@ -95,6 +106,16 @@ fn bits_per_weight() {
         (scheme::UINT2, 2.0 + 18.0 / 64.0),
         (scheme::INT3, 3.25),
         (scheme::INT2.with_group(Group::Tensor), 2.0 + 16.0 / 1536.0),
+        (scheme::UINT4_F, 4.5),
+        // 24 groups of 16 in a row, under one f16.
+        (scheme::UINT4_N, 4.0 + 7.0 / 16.0 + 16.0 / 384.0),
+        (scheme::UINT3_N, 3.0 + 6.0 / 16.0 + 16.0 / 384.0),
+        (scheme::UINT2_N, 2.0 + 9.0 / 16.0 + 16.0 / 384.0),
+        // 24 groups of 64 in all, under one f32 and the mean.
+        (scheme::NF4_DQ, 4.0 + 8.0 / 64.0 + 64.0 / 1536.0),
+        (scheme::NF4_LQ, 4.0 + 8.0 / 64.0 + 48.0 / 1536.0),
+        // 3 × 6 blocks, those of the last row cut.
+        (scheme::FP8_E4M3.with_group(Group::Block { rows: 2, cols: 128 }), 8.0 + 6.0 * 32.0 / 1536.0),
     ] {
         let q = nearest(m, &scheme).quantized;
         assert_eq!(q.stored_bits() as f64 / (4.0 * 384.0), bits, "{scheme:?}");

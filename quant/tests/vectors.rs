@@ -20,7 +20,7 @@ fn equal_to_numpy_and_bitsandbytes() {
     let (rows, cols, group) = (size("rows"), size("cols"), size("group"));
     let input = floats(&kept["input"]);
     let formats = kept["formats"].as_object().unwrap();
-    assert_eq!(formats.len(), 20);
+    assert_eq!(formats.len(), 21);
     for (name, expected) in formats {
         let scheme = Scheme::named(name).unwrap();
         let scheme = scheme.with_group(Group::Size(u32::try_from(group).unwrap()));
@@ -36,7 +36,7 @@ fn equal_to_numpy_and_bitsandbytes() {
             })
             .collect();
         let zeros: Vec<u64> = (0..rows * cols / group)
-            .map(|g| u64::from(q.zero_point(g * group / cols, g % (cols / group))))
+            .map(|g| u64::from(q.zero_code(g * group / cols, g % (cols / group))))
             .collect();
         assert_eq!(zeros, numbers(&expected["zeros"]), "{name}: zero points");
         let wanted = numbers(&expected["codes"]);

@@ -4,7 +4,7 @@
     python scripts/oracle/quant_formats.py > tests/vectors/quant-formats.json
 
 Integers: NumPy's own float16 conversion and round-half-even, in float64. NF4 and FP4: bitsandbytes' CPU quantizer.
-NF2 and NF3: SciPy's normal quantiles with QLoRA's offset, rounded as bitsandbytes does for NF4. Binary and ternary:
+AF4: the table of bitsandbytes. NF2 and NF3: SciPy's normal quantiles with QLoRA's offset, rounded as bitsandbytes does for NF4. Binary and ternary:
 the least squared error over every possible number of entries that are not zero.
 Inputs: Gaussian, heavy-tailed, exact ties, an all-zero group, one outlier, all-positive and all-negative
 groups, subnormals and signed zeros. Rows are whole numbers of groups.
@@ -74,7 +74,17 @@ def normal_float(x, bits):
     positive = norm.ppf(np.linspace(offset, 0.5, 2 ** (bits - 1) + 1)[:-1])
     negative = -norm.ppf(np.linspace(offset, 0.5, 2 ** (bits - 1))[:-1])
     table = np.sort(np.concatenate([positive, [0.0], negative]))
-    table = (table / table.max()).astype(np.float32)
+    return table_codes(x, (table / table.max()).astype(np.float32))
+
+
+def abnormal_float(x):
+    import bitsandbytes.functional as F
+
+    return table_codes(x, np.sort(F.get_4bit_type("af4", device="cpu", blocksize=64).numpy().astype(np.float32)))
+
+
+def table_codes(x, table):
+    """Nearest in a rising table, ties down, as bitsandbytes does it for NF4."""
     middle = ((table[1:].astype(np.float64) + table[:-1]) / 2).astype(np.float32)
     b = x.reshape(-1, GROUP)
     scale = np.abs(b).max(1)
@@ -107,6 +117,7 @@ def main():
         ("nf3", normal_float(x, 3)),
         ("nf2", normal_float(x, 2)),
         ("bnb-fp4", bitsandbytes(x, "fp4")),
+        ("af4", abnormal_float(x)),
         ("binary", least_squares(x, False)),
         ("ternary", least_squares(x, True)),
     ]:

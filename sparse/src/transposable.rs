@@ -7,8 +7,8 @@
 //! finds it exactly. Scores are first rounded to whole numbers of 2⁻⁴⁰ of the block's largest; on those the flow is
 //! exact, and always ends.
 //!
-//! 1. **Exact** ([`exact_block`]): successive shortest augmenting paths, N·M of them, each a Dijkstra search over
-//!    2·M + 2 nodes with potentials. O(N·M³) per block.
+//! 1. **Exact** ([`Pattern::Transposable`](crate::Pattern::Transposable)): successive shortest augmenting paths, N·M of
+//!    them, each a Dijkstra search over 2·M + 2 nodes with potentials. O(N·M³) per block.
 //! 2. **Fast** ([`fast_mask`]): entries by falling score, each accepted while its row and column have room (at least
 //!    half of the optimum); stranded rows are completed along alternating paths; then swaps of two entries while they
 //!    gain. O(M²·log M) and a few passes of O(N²·M²).

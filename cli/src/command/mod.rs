@@ -18,7 +18,7 @@ pub(crate) enum Command {
     /// Every method side by side on embedded real weights: error, bits, CPU and GPU time; a table and a page.
     Demo(demo::Args),
     /// Compress a checkpoint: every large matrix becomes few bits and few ranks.
-    Compress(compress::Args),
+    Compress(Box<compress::Args>),
     /// Turn a compressed checkpoint back into a dense one.
     Decompress(decompress::Args),
     /// Show what is inside a file: shapes, recipes, bits per weight, provenance.

@@ -2,6 +2,8 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod convert;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod header;
 pub(crate) mod reader;
 pub(crate) mod record;

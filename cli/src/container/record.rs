@@ -79,13 +79,13 @@ pub(crate) struct Rest {
     pub(crate) source_dtype: Dtype,
 }
 
-/// A group as written in flags and files: a number, `row` or `tensor`.
+/// A group as written in flags and files: a number, `row`, `tensor`, or rows and columns as in `128x128`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum GroupName {
     /// Entries of a row.
     Size(u32),
-    /// `row` or `tensor`.
+    /// `row`, `tensor` or `128x128`.
     Name(String),
 }
 
@@ -95,6 +95,7 @@ impl From<Group> for GroupName {
             Group::Size(size) => Self::Size(size),
             Group::Row => Self::Name("row".to_owned()),
             Group::Tensor => Self::Name("tensor".to_owned()),
+            Group::Block { rows, cols } => Self::Name(format!("{rows}x{cols}")),
         }
     }
 }

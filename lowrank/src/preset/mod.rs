@@ -33,7 +33,7 @@ mod zeroquant_fp;
 pub use awq::awq;
 pub use cd::cd;
 pub use gptq::gptq;
-pub use hqq::hqq;
+pub use hqq::{hqq, hqq_scheme};
 pub use ldlq::ldlq;
 pub use llm_int8::llm_int8;
 pub use lorc::lorc;

@@ -29,6 +29,7 @@ impl Constraint {
                 Self::RatioOfTwo => ScaleRule::Ratio(RatioRule::Clip),
             },
             scale_format: FloatFormat::F32,
+            nested: None,
             zero: ZeroPoint::None,
             layout: Layout::Planar,
         }

@@ -4,9 +4,11 @@
 //! | part | type | shape | contents |
 //! |---|---|---|---|
 //! | `codes` | u8 | `[out, ⌈in·bits/8⌉]` | packed codes, one bit stream per row ([`rankbit_quant::pack`]); for block layouts whole blocks ([`rankbit_quant::Block`]), and no scales apart |
-//! | `scales` | scale format | `[out, groups]`, or `[1, 1]` for a whole-matrix group | |
+//! | `scales` | scale format | `[rows of groups, groups side by side]`; `[1, 1]` for a whole-matrix group; `[blocks]` when nested | scales, or those of blocks of scales |
 //! | `global_scale` | f32 | `[1]` | the common factor of E4M3 scales |
-//! | `zeros` | u8 | `[bytes]` | zero points, one bit stream in the order of the scales |
+//! | `scale_codes` | u8 | `[bytes]` | nested scales ([`rankbit_quant::Nested`]), one bit stream in the order of the groups |
+//! | `scale_offset` | f32 | `[1]` | what nested scales have in common |
+//! | `zeros` | u8, or a float format | `[bytes]`, or as the scales | zero points: one bit stream in the order of the groups, or floats |
 //! | `column_scales` | u8 | `[in]` | vector codes: the columns' scales ([`rankbit_quant::vector::scale`]) |
 //! | `rates` | u8 | `[⌈in/2⌉]` | trellis under a budget: bits of a weight in each column, 4 bits each, even columns in the low half |
 //! | `outlier_positions` | u8 | `[outliers, 4]` | vector codes: u32 each, `column · out + row`, increasing |
@@ -33,7 +35,9 @@ use alloc::{
     vec::Vec,
 };
 use rankbit_quant::transform::{Hadamard, Permutation, Smooth, Transform};
-use rankbit_quant::{Activation, Code, FloatFormat, Floats, Quantized, Scheme, ZeroPoint};
+use rankbit_quant::{
+    Activation, Code, FloatFormat, Floats, Offset, PartLengths, Quantized, Scales, Scheme, ZeroPoint,
+};
 use serde::{Deserialize, Serialize};
 
 /// Element type of a part.
@@ -70,10 +74,12 @@ pub struct PartView<'a> {
 }
 
 /// Names of all parts that a split can have.
-pub const PART_NAMES: [&str; 12] = [
+pub const PART_NAMES: [&str; 14] = [
     "codes",
     "scales",
     "global_scale",
+    "scale_codes",
+    "scale_offset",
     "zeros",
     "column_scales",
     "rates",
@@ -175,16 +181,36 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
             shape: if trellis { vec![base.codes().len()] } else { vec![rows, row_bytes] },
             bytes: base.codes().to_owned(),
         });
+        let bytes = |name, bytes: &[u8]| Part {
+            name,
+            element: PartType::U8,
+            shape: vec![bytes.len()],
+            bytes: bytes.to_owned(),
+        };
+        let (r, c) = base.grouping().scale_shape(rows);
+        let scales = base.scales();
         if base.scheme().layout.is_planar() {
-            let (r, c) = base.grouping().scale_shape(rows);
-            parts.push(floats("scales", vec![r, c], base.scales()));
+            let nested = scales.nesting().is_some();
+            let shape = if nested { vec![scales.floats().len()] } else { vec![r, c] };
+            parts.push(floats("scales", shape, scales.floats()));
         }
-        if let Some(global) = base.scales().global_scale() {
+        if let Some(global) = scales.global_scale() {
             parts.push(floats("global_scale", vec![1], &Floats::F32(vec![global])));
         }
-        if base.scheme().zero == ZeroPoint::Integer {
-            let zeros = base.zeros().to_owned();
-            parts.push(Part { name: "zeros", element: PartType::U8, shape: vec![zeros.len()], bytes: zeros });
+        if scales.nesting().is_some() {
+            parts.push(bytes("scale_codes", scales.packed_codes()));
+        }
+        if let Some(offset) = scales.offset() {
+            parts.push(floats("scale_offset", vec![1], &Floats::F32(vec![offset])));
+        }
+        match base.scheme().zero {
+            ZeroPoint::None | ZeroPoint::Min => {}
+            ZeroPoint::Integer | ZeroPoint::Fraction { .. } => parts.push(bytes("zeros", base.zeros())),
+            ZeroPoint::Float(format) => parts.push(Part {
+                element: PartType::Float(format),
+                shape: vec![r, c],
+                ..bytes("zeros", base.zeros())
+            }),
         }
         if let Some(columns) = base.columns() {
             vector::write(columns, &mut parts);
@@ -252,7 +278,9 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             "codes" => header.scheme.is_some(),
             "scales" => header.scheme.is_some_and(|scheme| scheme.layout.is_planar()),
             "global_scale" => header.scheme.is_some_and(|scheme| scheme.scale_format == FloatFormat::E4m3),
-            "zeros" => header.scheme.is_some_and(|scheme| scheme.zero == ZeroPoint::Integer),
+            "scale_codes" => header.scheme.is_some_and(|scheme| scheme.nested.is_some()),
+            "scale_offset" => header.scheme.is_some_and(|scheme| has_offset(&scheme)),
+            "zeros" => header.scheme.is_some_and(|scheme| scheme.zero.bits(scheme.code) > 0),
             "smooth" => header.smooth.is_some(),
             "permutation" => header.permuted,
             "column_scales" | "outlier_positions" | "outlier_values" => {
@@ -277,18 +305,14 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             scheme.check()?;
             let lengths = rankbit_quant::part_lengths((rows, cols), scheme)?;
             let codes = part("codes", PartType::U8, &[rows, lengths.codes / rows])?.to_owned();
-            let mut scales = Floats::with_capacity(scheme.scale_format, 0);
-            if scheme.layout.is_planar() {
-                let (r, c) = scheme.grouping((rows, cols))?.scale_shape(rows);
-                scales = floats("scales", scheme.scale_format, &[r, c])?;
-            }
-            if scheme.scale_format == FloatFormat::E4m3 {
-                let global = floats("global_scale", FloatFormat::F32, &[1])?;
-                scales = scales.with_global_scale(global.get(0))?;
-            }
+            let (r, c) = scheme.grouping((rows, cols))?.scale_shape(rows);
+            let scales = scales(scheme, ((r, c), &lengths), &part, &floats)?;
             let zeros = match scheme.zero {
                 ZeroPoint::None | ZeroPoint::Min => Vec::new(),
-                ZeroPoint::Integer => part("zeros", PartType::U8, &[lengths.zeros])?.to_owned(),
+                ZeroPoint::Integer | ZeroPoint::Fraction { .. } => {
+                    part("zeros", PartType::U8, &[lengths.zeros])?.to_owned()
+                }
+                ZeroPoint::Float(format) => part("zeros", PartType::Float(format), &[r, c])?.to_owned(),
             };
             Some(Quantized::from_parts((rows, cols), *scheme, codes, scales, zeros)?)
         }
@@ -353,4 +377,37 @@ fn floats<'a>(
     let len = len.ok_or(rankbit_quant::Error::TooLarge { what: name })?;
     let bytes = part(find, name, PartType::Float(format), shape)?;
     Ok(Floats::from_bytes(bytes, format, len, name)?)
+}
+
+/// Whether nested scales of `scheme` have a number in common that is stored.
+fn has_offset(scheme: &Scheme) -> bool {
+    scheme.nested.is_some_and(|nested| nested.offset != Offset::None)
+}
+
+/// The scales that `scheme` describes, of shape `shape`.
+fn scales<'a>(
+    scheme: &Scheme,
+    (shape, lengths): ((usize, usize), &PartLengths),
+    part: &impl Fn(&'static str, PartType, &[usize]) -> Result<&'a [u8], Error>,
+    floats: &impl Fn(&'static str, FloatFormat, &[usize]) -> Result<Floats, Error>,
+) -> Result<Scales, Error> {
+    let format = scheme.scale_format;
+    if !scheme.layout.is_planar() {
+        return Ok(Floats::with_capacity(format, 0).into());
+    }
+    if let Some(nested) = scheme.nested {
+        let units = floats("scales", format, &[lengths.scales])?;
+        let codes = part("scale_codes", PartType::U8, &[lengths.scale_codes])?.to_owned();
+        let offset = match has_offset(scheme) {
+            true => floats("scale_offset", FloatFormat::F32, &[1])?.get(0),
+            false => 0.0,
+        };
+        return Ok(Scales::nested(nested, shape, codes, units, offset)?);
+    }
+    let scales = floats("scales", format, &[shape.0, shape.1])?;
+    if format == FloatFormat::E4m3 {
+        let global = floats("global_scale", FloatFormat::F32, &[1])?;
+        return Ok(scales.with_global_scale(global.get(0))?.into());
+    }
+    Ok(scales.into())
 }

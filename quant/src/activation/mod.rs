@@ -112,7 +112,10 @@ impl Activation {
         }
         let positive = |value: f32| value.is_finite() && value > 0.0;
         match *self {
-            Self::Dynamic { group: Group::Size(0), .. } => invalid("a group has at least one entry"),
+            Self::Dynamic {
+                group: Group::Size(0) | Group::Block { rows: 0, .. } | Group::Block { cols: 0, .. },
+                ..
+            } => invalid("a group has at least one entry"),
             Self::Dynamic { outliers: Some(threshold), .. } if !positive(threshold) => {
                 invalid("the outliers' threshold must be positive and finite")
             }
@@ -141,6 +144,7 @@ impl fmt::Display for Activation {
                     Group::Row => f.write_str(" per token")?,
                     Group::Tensor => f.write_str(" per product")?,
                     Group::Size(size) => write!(f, " per token and group of {size}")?,
+                    Group::Block { rows, cols } => write!(f, " per {rows} tokens and {cols} features")?,
                 }
                 match outliers {
                     Some(threshold) => write!(f, ", columns with |x| ≥ {threshold} in floats"),

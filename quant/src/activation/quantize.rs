@@ -68,7 +68,7 @@ impl Activation {
                 scaled[column] = 0.0;
                 kept.push(row[column]);
             }
-            code.encode(&scaled, 0, codes);
+            code.encode(&scaled, 0.0, codes);
         }
         let scales = divisors.iter().map(|divisor| divisor.scale()).collect();
         Ok(Some(Activations { shape, code, grouping, codes, scales, outliers, kept }))

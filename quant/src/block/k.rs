@@ -103,9 +103,22 @@ pub(super) fn encode_q2(values: &[f32], block: &mut [u8]) {
         *byte = s | m << 4;
     }
     groups.recode(values, 3, |g| (d * f32::from(scales[g]), dmin * f32::from(minima[g])));
-    for (j, &q) in groups.codes.iter().enumerate() {
+    store_q2(&groups.codes, block);
+}
+
+pub(super) fn store_q2(codes: &[u8], block: &mut [u8]) {
+    block[16..80].fill(0);
+    for (j, &q) in codes.iter().enumerate() {
         store_crumb(&mut block[16..80], j, q);
     }
+}
+
+/// Scale and minimum of a run, as [`decode_q2`] multiplies them.
+#[cfg(feature = "solve")]
+pub(super) fn run_q2(block: &[u8], run: usize) -> (f32, f32) {
+    let (d, dmin) = (float_at(block, 80), float_at(block, 82));
+    let (s, m) = (block[run] & 15, block[run] >> 4);
+    (d * f32::from(s), -(dmin * f32::from(m)))
 }
 
 pub(super) fn decode_q2(block: &[u8], out: &mut [f32]) {
@@ -147,10 +160,20 @@ pub(super) fn encode_q3(values: &[f32], block: &mut [u8]) {
     for ((group, codes), stored) in values.chunks(16).zip(codes.chunks_mut(16)).zip(stored) {
         recode_centred(group, d * f32::from(stored), 4, codes);
     }
+    store_q3(&codes, block);
+}
+
+pub(super) fn store_q3(codes: &[u8], block: &mut [u8]) {
+    block[..96].fill(0);
     for (j, &q) in codes.iter().enumerate() {
         block[j % 32] |= (q >> 2) << (j / 32);
         store_crumb(&mut block[32..96], j, q);
     }
+}
+
+#[cfg(feature = "solve")]
+pub(super) fn run_q3(block: &[u8], run: usize) -> (f32, f32) {
+    (float_at(block, 108) * (f32::from(six_bits(&block[96..108], run)) - 32.0), 0.0)
 }
 
 /// Step 3 of the formats without minima: codes `-half ..= half - 1`, shifted by `half`.
@@ -209,6 +232,14 @@ fn encode_eight(values: &[f32], rule: &Affine, block: &mut [u8]) -> [u8; LEN] {
     groups.codes
 }
 
+/// Scale and minimum of a run, as [`decode_eight`] multiplies them.
+#[cfg(feature = "solve")]
+pub(super) fn run_eight(block: &[u8], run: usize) -> (f32, f32) {
+    let (d, dmin) = (float_at(block, 0), float_at(block, 2));
+    let (s, m) = scale_and_minimum(&block[4..16], run);
+    (d * f32::from(s), -(dmin * f32::from(m)))
+}
+
 /// Stores the low four bits of entry `j`.
 fn store_nibble(qs: &mut [u8], j: usize, q: u8) {
     qs[j / 64 * 32 + j % 32] |= (q & 15) << (4 * (j / 32 % 2));
@@ -231,7 +262,13 @@ fn nibble(qs: &[u8], j: usize) -> u8 {
 
 pub(super) fn encode_q4(values: &[f32], block: &mut [u8]) {
     let rule = Affine { top: 15, start: -1.0, step: 0.1, steps: 20, absolute: false };
-    for (j, q) in encode_eight(values, &rule, block).into_iter().enumerate() {
+    let codes = encode_eight(values, &rule, block);
+    store_q4(&codes, block);
+}
+
+pub(super) fn store_q4(codes: &[u8], block: &mut [u8]) {
+    block[16..].fill(0);
+    for (j, &q) in codes.iter().enumerate() {
         store_nibble(&mut block[16..], j, q);
     }
 }
@@ -242,7 +279,13 @@ pub(super) fn decode_q4(block: &[u8], out: &mut [f32]) {
 
 pub(super) fn encode_q5(values: &[f32], block: &mut [u8]) {
     let rule = Affine { top: 31, start: -0.5, step: 0.1, steps: 15, absolute: false };
-    for (j, q) in encode_eight(values, &rule, block).into_iter().enumerate() {
+    let codes = encode_eight(values, &rule, block);
+    store_q5(&codes, block);
+}
+
+pub(super) fn store_q5(codes: &[u8], block: &mut [u8]) {
+    block[16..].fill(0);
+    for (j, &q) in codes.iter().enumerate() {
         block[16 + j % 32] |= (q >> 4) << (j / 32);
         store_nibble(&mut block[48..], j, q);
     }
@@ -277,10 +320,20 @@ pub(super) fn encode_q6(values: &[f32], block: &mut [u8]) {
         block[192 + g] = stored.to_le_bytes()[0];
         recode_centred(group, d * f32::from(stored), 32, codes);
     }
+    store_q6(&codes, block);
+}
+
+pub(super) fn store_q6(codes: &[u8], block: &mut [u8]) {
+    block[..192].fill(0);
     for (j, &q) in codes.iter().enumerate() {
         block[j / 128 * 64 + j % 64] |= (q & 15) << (4 * (j % 128 / 64));
         store_crumb(&mut block[128..192], j, q >> 4);
     }
+}
+
+#[cfg(feature = "solve")]
+pub(super) fn run_q6(block: &[u8], run: usize) -> (f32, f32) {
+    (float_at(block, 208) * f32::from(i8::from_le_bytes([block[192 + run]])), 0.0)
 }
 
 pub(super) fn decode_q6(block: &[u8], out: &mut [f32]) {

@@ -78,6 +78,18 @@ fn store_five(block: &mut [u8], qh: usize, j: usize, q: u8) {
     block[qh + j / 8] |= (q >> 4 & 1) << (j % 8);
 }
 
+/// Stores all codes of a block: four bits each from byte `qs`, the fifth bits from byte `qh` when there are any.
+#[cfg(feature = "solve")]
+pub(super) fn store_codes(codes: &[u8], qh: Option<usize>, qs: usize, block: &mut [u8]) {
+    block[qh.unwrap_or(qs)..].fill(0);
+    for (j, &q) in codes.iter().enumerate() {
+        match qh {
+            Some(qh) => store_five(block, qh, j, q),
+            None => store_nibble(&mut block[qs..], j, q),
+        }
+    }
+}
+
 pub(super) fn encode_q4_0(values: &[f32], block: &mut [u8]) {
     encode_centred(values, 8.0, block, |block, j, q| store_nibble(&mut block[2..], j, q));
 }

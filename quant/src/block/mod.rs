@@ -20,6 +20,8 @@
 //! Encoding follows ggml's reference quantizers without an importance matrix, operation by operation in f32, so that
 //! the bytes are theirs. Source: the layouts and formulas of ggml (`ggml-common.h`, `ggml-quants.c`).
 
+#[cfg(feature = "solve")]
+mod grid;
 mod k;
 mod legacy;
 mod search;
@@ -125,6 +127,7 @@ impl Block {
             group: Group::Size(self.len()),
             scale_rule: ScaleRule::Block,
             scale_format: FloatFormat::F16,
+            nested: None,
             zero,
             layout: Layout::Block(self),
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! signed:    value = code - 2^(b-1),  encode(x) = clamp(rne(x), -Q, Q) + 2^(b-1),   Q = 2^(b-1) - 1
-//! unsigned:  value = code,            encode(x) = clamp(rne(x) + z, 0, 2^b - 1)
+//! unsigned:  value = code,            encode(x) = clamp(rne(x) + z, 0, 2^b - 1),  rne(x + z) where z is not whole
 //! ```
 //! `rne` rounds to the nearest whole number, ties to even. The signed range is symmetric: stored code 0
 //! (the value `-Q - 1`) is never produced, though it decodes.
@@ -39,6 +39,12 @@ pub(crate) fn offset(bits: u8, signed: bool) -> f32 {
 )]
 pub(crate) fn encode(scaled: &[f32], bits: u8, signed: bool, zero: f32, codes: &mut [u8]) {
     let top = max(bits, signed);
+    if zero != round_ties_even(zero) {
+        for (code, &x) in codes.iter_mut().zip(scaled) {
+            *code = round_ties_even((x + zero).clamp(0.0, top)) as u8;
+        }
+        return;
+    }
     let (low, high, shift) = if signed { (-top, top, offset(bits, true)) } else { (-zero, top - zero, zero) };
     for (code, &x) in codes.iter_mut().zip(scaled) {
         *code = (round_ties_even(x.clamp(low - 1.0, high + 1.0)).clamp(low, high) + shift) as u8;

@@ -112,9 +112,9 @@ impl Code {
 
     /// Writes the stored codes nearest to `scaled` (entries in units of the scale) to `codes`; `zero` is the
     /// zero point, 0 for codes without.
-    pub(crate) fn encode(self, scaled: &[f32], zero: u8, codes: &mut [u8]) {
+    pub(crate) fn encode(self, scaled: &[f32], zero: f32, codes: &mut [u8]) {
         match self {
-            Self::Int { bits, signed } => int::encode(scaled, bits, signed, f32::from(zero), codes),
+            Self::Int { bits, signed } => int::encode(scaled, bits, signed, zero, codes),
             Self::Table(table) => table::encode(scaled, table, codes),
             Self::MiniFloat(format) => mini_float::encode(scaled, format, codes),
             Self::Fixed => fixed::encode(scaled, codes),

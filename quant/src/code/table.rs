@@ -7,7 +7,7 @@
 //! the rule of bitsandbytes' quantizer on CPU. Codes follow the table's own order, which for
 //! [`Table::BnbFp4`] is not that of the values.
 //!
-//! Sources: QLoRA, arXiv 2305.14314, appendix E (NF4); NF2 and NF3 are the same construction at fewer bits, see
+//! Sources: QLoRA, arXiv 2305.14314, appendix E (NF4); AF4: Yoshida, arXiv 2306.06965, table 1; NF2 and NF3 are the same construction at fewer bits, see
 //! [`normal_float`](mod@super::normal_float); the 4-bit entries are the f32 values that bitsandbytes ships.
 
 /// A named table.
@@ -20,6 +20,8 @@ pub enum Table {
     Nf3,
     /// NormalFloat of 4 bits: quantiles of the normal distribution, with an exact zero.
     Nf4,
+    /// AbnormalFloat of 4 bits: the values of the least mean absolute error on blocks of 64 normal numbers.
+    Af4,
     /// The 4-bit float of bitsandbytes: sign in the highest bit, magnitudes that are *not* those of E2M1, codes
     /// that are not in the order of the values. Codes 0 and 8 are both zero.
     BnbFp4,
@@ -53,6 +55,26 @@ pub const NF4: [f32; 16] = [
     0.440_709_83,
     0.562_617,
     0.722_956_84,
+    1.0,
+];
+
+/// The 16 values of AF4, for blocks of 64.
+pub const AF4: [f32; 16] = [
+    -1.0,
+    -0.694_410_1,
+    -0.512_437_4,
+    -0.373_695_1,
+    -0.256_075_53,
+    -0.149_824_78,
+    -0.049_348_12,
+    0.0,
+    0.042_731_64,
+    0.129_344_84,
+    0.219_612_74,
+    0.316_756_66,
+    0.425_638_82,
+    0.554_962_34,
+    0.724_248_65,
     1.0,
 ];
 
@@ -93,7 +115,7 @@ impl Table {
             Self::Sign => 1,
             Self::Nf2 => 2,
             Self::Nf3 => 3,
-            Self::Nf4 | Self::BnbFp4 | Self::Iq4Nl => 4,
+            Self::Nf4 | Self::Af4 | Self::BnbFp4 | Self::Iq4Nl => 4,
         }
     }
 
@@ -103,6 +125,7 @@ impl Table {
             Self::Nf2 => &NF2,
             Self::Nf3 => &NF3,
             Self::Nf4 => &NF4,
+            Self::Af4 => &AF4,
             Self::BnbFp4 => &BNB_FP4,
             Self::Iq4Nl => &IQ4_NL,
             Self::Sign => &SIGN,

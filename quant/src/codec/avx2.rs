@@ -118,7 +118,7 @@ fn unpack_nibbles(packed: &[u8], codes: &mut [u8]) {
 /// Eight floats.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load(values: &[f32; 8]) -> __m256 {
+pub(crate) fn load(values: &[f32; 8]) -> __m256 {
     // SAFETY: the reference is to 32 readable bytes; any alignment is allowed.
     unsafe { _mm256_loadu_ps(values.as_ptr()) }
 }

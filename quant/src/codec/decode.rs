@@ -76,7 +76,7 @@ impl Decoder {
         match self.offset {
             Some(offset) => {
                 for (zero, group) in zeros.iter_mut().zip(first..) {
-                    *zero = f32::from(matrix.zero_point(row, group)) + offset;
+                    *zero = matrix.zero_point(row, group) + offset;
                 }
                 match self.kernels {
                     #[cfg(target_arch = "x86_64")]

@@ -13,12 +13,12 @@ use crate::code::{int, table};
 use crate::quantized::PartLengths;
 use crate::rows::Rows;
 use crate::scale::{self, Powers};
-use crate::{Code, FloatFormat, Floats, Group, Grouping, ScaleRule, Scheme, ZeroPoint, pack};
+use crate::{Code, FloatFormat, Floats, Group, Grouping, MiniFloat, ScaleRule, Scheme, ZeroPoint, pack};
 use alloc::{vec, vec::Vec};
 use half::f16;
 
 /// Entries of a piece, unless one group is more.
-const PIECE: usize = 1024;
+pub(super) const PIECE: usize = 2048;
 
 /// Codes, scales, packed zero points.
 pub(crate) type Parts = (Vec<u8>, Floats, Vec<u8>);
@@ -32,7 +32,7 @@ pub(crate) fn quantize(
     lengths: PartLengths,
 ) -> Option<Parts> {
     let kind = Kind::of(scheme)?;
-    if scheme.group == Group::Tensor || !scheme.layout.is_planar() {
+    if scheme.group == Group::Tensor || grouping.rows > 1 || !scheme.layout.is_planar() {
         return None;
     }
     let (rows, cols) = (weight.nrows(), weight.ncols());
@@ -43,6 +43,7 @@ pub(crate) fn quantize(
     let unit = if size.is_multiple_of(8) { size } else { size.checked_mul(8)? };
     let piece = (PIECE / unit).max(1).checked_mul(unit)?.min(cols.next_multiple_of(8));
     let groups = piece.div_ceil(size).next_multiple_of(4);
+    let steps = f64::from(scheme.code.max());
     let mut pieces = Pieces {
         avx2,
         kind,
@@ -51,9 +52,16 @@ pub(crate) fn quantize(
         lows: vec![0.0; groups],
         highs: vec![0.0; groups],
         halves: vec![0; groups],
+        exponents: vec![0; groups],
         scales: vec![0.0; groups],
+        reciprocals: vec![0.0; groups],
         by: vec![0.0; groups],
         zeros: vec![0.0; groups],
+        powers: match scheme.scale_rule {
+            ScaleRule::Power(rule) => Some(Powers::new(scheme.code, rule)),
+            _ => None,
+        },
+        bounds: (steps, scale::largest(steps)),
         stored: Floats::with_capacity(scheme.scale_format, lengths.scales),
         zero_points: Vec::new(),
     };
@@ -80,12 +88,19 @@ pub(crate) fn quantize(
     Some((packed, pieces.stored, zeros))
 }
 
+/// 2^`exponent` for -127 ..= 127.
+#[expect(clippy::cast_sign_loss, reason = "not negative after the shift of the range")]
+const fn power_of_two(exponent: i32) -> f32 {
+    // 2⁻¹²⁷ is half of the smallest normal number.
+    f32::from_bits(if exponent == -127 { 1 << 22 } else { ((exponent + 127) as u32) << 23 })
+}
+
 /// How scaled entries become codes.
 enum Kind {
     Whole(Whole),
     /// By the middles between a table's entries, and the codes in the order of the entries when they are not 0, 1, 2 …
     Ranks([f32; 15], Option<[u8; 16]>),
-    Float(crate::MiniFloat),
+    Float(MiniFloat),
 }
 
 impl Kind {
@@ -93,7 +108,8 @@ impl Kind {
     fn of(scheme: &Scheme) -> Option<Self> {
         let rule = matches!(scheme.scale_rule, ScaleRule::Absmax | ScaleRule::Range | ScaleRule::Power(_));
         let format = matches!(scheme.scale_format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::E8m0);
-        if !(rule && format) {
+        let zero = matches!(scheme.zero, ZeroPoint::None | ZeroPoint::Integer);
+        if !(rule && format && zero && scheme.nested.is_none()) {
             return None;
         }
         Some(match scheme.code {
@@ -116,11 +132,16 @@ struct Pieces<'a> {
     kind: Kind,
     scheme: &'a Scheme,
     size: usize,
+    powers: Option<Powers>,
+    /// The largest code, and the largest scale that goes with it.
+    bounds: (f64, f64),
     // Of the groups of the present piece, in whole fours.
     lows: Vec<f32>,
     highs: Vec<f32>,
     halves: Vec<u16>,
+    exponents: Vec<i32>,
     scales: Vec<f32>,
+    reciprocals: Vec<f32>,
     /// What entries are divided or multiplied by.
     by: Vec<f32>,
     zeros: Vec<f32>,
@@ -148,20 +169,15 @@ impl Pieces<'_> {
         // Those of longer pieces before.
         lows[count..].fill(0.0);
         highs[count..].fill(0.0);
-        let steps = f64::from(self.scheme.code.max());
-        let largest = scale::largest(steps);
-        let power = match self.scheme.scale_rule {
-            ScaleRule::Power(rule) => Some(Powers::new(self.scheme.code, rule)),
-            _ => None,
-        };
-        match (&mut self.stored, power) {
-            (Floats::E8m0(stored), Some(power)) => {
-                for (scale, &top) in scales.iter_mut().zip(highs.iter()).take(count) {
-                    let exponent = if top == 0.0 { -127 } else { power.exponent(top) };
-                    let [code, ..] = (exponent + 127).to_le_bytes();
-                    stored.push(code);
-                    *scale = crate::float::e8m0_value(code);
+        let (steps, largest) = self.bounds;
+        match (&mut self.stored, &self.powers) {
+            (Floats::E8m0(stored), Some(powers)) => {
+                let exponents = &mut self.exponents[..groups];
+                powers.exponents(highs, exponents);
+                for (scale, &mut exponent) in scales.iter_mut().zip(exponents.iter_mut()) {
+                    *scale = power_of_two(exponent);
                 }
+                stored.extend(exponents.iter().take(count).map(|e| (e + 127).to_le_bytes()[0]));
             }
             (Floats::F16(stored), None) => {
                 let halves = &mut self.halves[..groups];
@@ -185,9 +201,8 @@ impl Pieces<'_> {
             for ((zero, &low), &scale) in
                 self.zeros.iter_mut().zip(lows.iter()).zip(scales.iter()).take(count)
             {
-                let point = crate::nearest::zero_point(f64::from(low), scale, self.scheme.code);
-                self.zero_points.push(point);
-                *zero = f32::from(point);
+                *zero = crate::nearest::zero_point(f64::from(low), scale, self.scheme);
+                self.zero_points.push(self.scheme.zero.stored(self.scheme.code, *zero));
             }
         } else {
             self.zeros[..count].fill(wanted);
@@ -205,15 +220,23 @@ impl Pieces<'_> {
                 *by = if scale == 0.0 { f32::INFINITY } else { scale };
             }
         };
+        self.reciprocals[..count].iter_mut().zip(scales).for_each(|(r, &s)| *r = s.recip());
         let run = (values, self.size);
         match &self.kind {
             Kind::Whole(whole) => {
                 divide(by);
-                self.avx2.encode_whole(run, by, &self.zeros[..count], *whole, codes);
+                let zeros = &self.zeros[..count];
+                // Products with the reciprocal are close enough to tell when they are not: see the kernel.
+                if whole.unit == 1.0 && scales.iter().all(|scale| scale.is_normal()) {
+                    let reciprocals = &self.reciprocals[..count];
+                    self.avx2.encode_whole_fast(run, (by, reciprocals), zeros, *whole, codes);
+                } else {
+                    self.avx2.encode_whole(run, by, zeros, *whole, codes);
+                }
             }
             Kind::Ranks(middles, order) => {
-                for (by, &scale) in by.iter_mut().zip(scales) {
-                    *by = if scale == 0.0 { 0.0 } else { scale.recip() };
+                for ((by, &scale), &reciprocal) in by.iter_mut().zip(scales).zip(&self.reciprocals) {
+                    *by = if scale == 0.0 { 0.0 } else { reciprocal };
                 }
                 if by.iter().any(|by| !by.is_finite()) {
                     return None;
@@ -226,14 +249,16 @@ impl Pieces<'_> {
             Kind::Float(format) => {
                 let powers = self.scheme.scale_format == FloatFormat::E8m0;
                 if powers {
-                    for (by, &scale) in by.iter_mut().zip(scales) {
-                        // Of a power of two between 2⁻¹²⁷ and 2¹²⁶: exact.
-                        *by = scale.recip();
-                    }
+                    // Of powers of two between 2⁻¹²⁷ and 2¹²⁶: exact.
+                    by.copy_from_slice(&self.reciprocals[..count]);
                 } else {
                     divide(by);
                 }
-                self.avx2.encode_floats(run, (powers, by), *format, codes);
+                if *format == MiniFloat::E2m1 {
+                    self.avx2.encode_e2m1(run, (powers, by), codes);
+                } else {
+                    self.avx2.encode_floats(run, (powers, by), *format, codes);
+                }
                 for (codes, &scale) in codes.chunks_mut(self.size).zip(scales) {
                     if scale == 0.0 {
                         codes.fill(0);

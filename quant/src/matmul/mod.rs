@@ -17,9 +17,10 @@ pub mod quantized;
 pub mod reference;
 mod vector;
 
+use crate::simd::Kernels;
 use crate::{Error, Quantized, rows};
 use alloc::vec;
-pub use dot::dot;
+pub use dot::{dot, dots_into};
 use integer::integer_dot;
 #[cfg(feature = "solve")]
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
@@ -127,16 +128,17 @@ fn products(
         return;
     }
     let (out, features) = weight.shape();
-    let decoder = weight.decoder();
+    if tokens == 0 {
+        return;
+    }
+    let (decoder, kernels) = (weight.decoder(), Kernels::current());
     let task = |first: usize| {
         let count = ROWS_PER_TASK.min(out - first);
         let mut row = vec![0.0; features];
         let mut values = vec![0.0; count * tokens];
         for (i, values) in values.chunks_exact_mut(tokens.max(1)).enumerate() {
             weight.decode_row(first + i, &decoder, &mut row);
-            for (value, x) in values.iter_mut().zip(x.chunks_exact(features.max(1))) {
-                *value = dot(&row, x);
-            }
+            dot::dots(kernels, &row, x, values);
             finish(first + i, values);
         }
         values

@@ -14,7 +14,7 @@
 
 use super::{ROWS_PER_TASK, dot, integer_dot, run};
 use crate::simd::Kernels;
-use crate::{Activation, Activations, Code, Error, Quantized, float, pack, rows};
+use crate::{Activation, Activations, Code, Error, Quantized, ZeroPoint, float, pack, rows};
 use alloc::{vec, vec::Vec};
 #[cfg(feature = "solve")]
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
@@ -191,6 +191,7 @@ impl Inputs {
     fn new(weight: &Quantized, x: &Activations) -> Self {
         let (tokens, features) = x.shape();
         let whole = weight.scheme().layout.is_planar()
+            && matches!(weight.scheme().zero, ZeroPoint::None | ZeroPoint::Integer)
             && matches!((weight.scheme().code, x.code()), (Code::Int { .. }, Code::Int { .. }));
         if whole {
             let offset = whole_offset(x.code());
@@ -233,7 +234,7 @@ fn integer_row(weight: &Quantized, row: usize, codes: &mut [u8], integers: &mut 
     pack::unpack(weight.row_codes(row), code.bits(), codes);
     let size = weight.grouping().size;
     for (group, (codes, integers)) in codes.chunks(size).zip(integers.chunks_mut(size)).enumerate() {
-        let zero = whole_offset(code) + i16::from(weight.zero_point(row, group));
+        let zero = whole_offset(code) + i16::from(weight.zero_code(row, group));
         for (integer, &code) in integers.iter_mut().zip(codes) {
             *integer = i16::from(code) - zero;
         }

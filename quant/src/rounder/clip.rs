@@ -11,9 +11,9 @@
 //! Cost: ten encodings and forms a group, O(out · in · group). Source: AWQ, arXiv 2306.00978, released code (which
 //! measures on sampled tokens what is measured here by the Gram matrix of all).
 
-use super::grid::{self, Grid, Levels};
+use super::grid::{self, Grid, GroupOf, Levels, Store};
 use super::{Context, Rounded, nearest, search};
-use crate::{Error, Quantized, Scheme, rows};
+use crate::{Error, Scheme};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::MatRef;
 
@@ -28,19 +28,34 @@ pub(super) fn quantize(
     if let Some(hessian) = context.hessian {
         grid::check_hessian(weight, hessian)?;
     }
-    let Rounded { quantized: start, widened_from } = nearest::quantize(weight, scheme)?;
-    if !search::searchable(start.scheme()) {
-        return Ok(Rounded { quantized: start, widened_from });
+    let start = nearest::quantize(weight, scheme)?;
+    let (scheme, grouping) = (*start.quantized.scheme(), *start.quantized.grouping());
+    if !search::searchable(&scheme) || grouping.scales == 0 {
+        return Ok(start);
     }
-    let size = start.grouping().size;
-    let levels = Levels::new(start.scheme().code);
-    let blocks = context.hessian.map(|hessian| blocks(hessian, size));
-    let panels = grid::panels(weight.nrows(), |rows| {
+    let levels = Levels::new(&scheme);
+    let blocks = context.hessian.map(|hessian| blocks(hessian, grouping.size));
+    let store = Store { scheme: &scheme, scales: start.quantized.scales() };
+    let panels = grid::panels(weight.nrows(), grouping.rows, |rows| {
         let weight = weight.subrows(rows.start, rows.len());
-        let grids = grids(weight, &start, rows.start, &levels, blocks.as_deref());
-        Ok(search::nearest_on(weight, &levels, grids, size))
+        let first = grouping.index(rows.start, 0);
+        let mut grids = grid::grids_of(&start.quantized, rows);
+        grid::each_group(weight, &grouping, |group| {
+            let block = blocks.as_ref().and_then(|blocks| blocks.get(group.columns.start / grouping.size));
+            let columns = group.columns.len();
+            let grid = &mut grids[group.place];
+            *grid = cut(
+                &group,
+                (*grid, first + group.place),
+                store,
+                &levels,
+                (block.map(Vec::as_slice), columns),
+            );
+        });
+        Ok(grid::nearest_on(weight, &levels, grids, &grouping))
     })?;
-    Ok(Rounded { quantized: grid::assemble(start.shape(), start.scheme(), &panels)?, widened_from })
+    let quantized = grid::assemble(weight.shape(), &store, &panels)?;
+    Ok(Rounded { quantized, ..start })
 }
 
 /// The diagonal blocks of H, row-major, one for each group of `size` inputs.
@@ -53,45 +68,37 @@ fn blocks(hessian: MatRef<'_, f64>, size: usize) -> Vec<Vec<f64>> {
     (0..n).step_by(size.max(1)).map(block).collect()
 }
 
-/// The best grids of a panel whose first row is `first` of the whole.
-fn grids(
-    weight: MatRef<'_, f32>,
-    start: &Quantized,
-    first: usize,
+/// The best grid of one group, whose present one stands at `index` of the storage; `columns` of its entries are a row.
+fn cut(
+    group: &GroupOf<'_>,
+    (given, index): (Grid, usize),
+    store: Store<'_>,
     levels: &Levels,
-    blocks: Option<&[Vec<f64>]>,
-) -> Vec<Grid> {
-    let (size, groups) = (start.grouping().size, start.grouping().per_row);
-    let mut grids = grid::grids_of(start, first..first + weight.nrows());
-    let (mut delta, mut buffer) = (vec![0.0; size], Vec::new());
-    for i in 0..weight.nrows() {
-        let row = rows::row(weight, i, &mut buffer);
-        for (g, (values, best)) in row.chunks(size).zip(&mut grids[i * groups..]).enumerate() {
-            let block = blocks.and_then(|blocks| blocks.get(g)).map(Vec::as_slice);
-            let mut error = |grid: Grid| {
-                for (delta, &value) in delta.iter_mut().zip(values) {
-                    *delta = f64::from(value) - f64::from(levels.encode(f64::from(value), grid).1);
-                }
-                form(&delta[..values.len()], block)
-            };
-            let fold = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
-            let (low, high) = values.iter().fold((0.0, 0.0), fold);
-            let (low, high) = (f64::from(low), f64::from(high));
-            let mut least = error(*best);
-            for cut in 1..CUTS {
-                let top = high.max(-low) * (1.0 - f64::from(cut) / 20.0);
-                let (grid, kept) = grid::spanning(low.max(-top), high.min(top), start.scheme());
-                if !kept || grid.scale <= 0.0 {
-                    continue;
-                }
-                let found = error(grid);
-                if found < least {
-                    (*best, least) = (grid, found);
-                }
-            }
+    (block, columns): (Option<&[f64]>, usize),
+) -> Grid {
+    let mut delta = vec![0.0; group.values.len()];
+    let mut error = |grid: Grid| {
+        for (delta, &value) in delta.iter_mut().zip(group.values) {
+            *delta = f64::from(value) - f64::from(levels.encode(f64::from(value), grid).1);
+        }
+        delta.chunks(columns.max(1)).map(|row| form(row, block)).sum::<f64>()
+    };
+    let fold = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
+    let (low, high) = group.values.iter().fold((0.0, 0.0), fold);
+    let (low, high) = (f64::from(low), f64::from(high));
+    let (mut best, mut least) = (given, error(given));
+    for cut in 1..CUTS {
+        let top = high.max(-low) * (1.0 - f64::from(cut) / 20.0);
+        let (grid, kept) = store.spanning(index, low.max(-top), high.min(top));
+        if !kept || grid.scale <= 0.0 {
+            continue;
+        }
+        let found = error(grid);
+        if found < least {
+            (best, least) = (grid, found);
         }
     }
-    grids
+    best
 }
 
 /// Δ·H·Δᵀ; without H, Δ·Δᵀ.

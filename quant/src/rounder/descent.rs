@@ -9,10 +9,12 @@
 //! 4. All scales of a row at once: with `c_a` the row's code values less zero points in group a and 0 elsewhere,
 //!    `ŵ = Σ_a s_a·c_a` and the best scales solve `A·s = b`, `A_ab = c_a·H·c_bᵀ`, `b_a = w·H·c_aᵀ` (with a ridge of
 //!    10⁻⁴). A scale outside half to twice its old value keeps the old; all are rounded as stored; a row whose
-//!    error would not fall keeps its scales. Steps 3 and 4 are repeated `sweeps` times.
+//!    error would not fall keeps its scales. Scales that are few bits (nested, E4M3, powers of two) move one after the
+//!    other instead, each to the one nearest to `s_a = (b_a − Σ_{b≠a} A_ab·s_b)/A_aa` where that lowers the error.
+//!    Steps 3 and 4 are repeated `sweeps` times.
 //!
 //! **Monotone**: steps 3 and 4 never raise a row's error, so the result is at least as good as GPTQ on the searched
-//! grids. Formats whose scales are not free numbers go without 1 and 4.
+//! grids. Powers of two, signs and block layouts go without 1, block layouts, groups of several rows and scales in power-of-two ratios without 4.
 //!
 //! Cost: the factor of H, O(in³), and per sweep about 5·out·in² multiply-adds, nearly all in matrix products.
 //! Memory beside the result: 4·in² f64, and for each thread some 6 panels of 128 rows in f64.
@@ -20,9 +22,10 @@
 //! Sources: coordinate descent as in QuIP#, arXiv 2402.04396; the closed-form scales are the normal equations.
 
 use super::gptq::Panel;
-use super::grid::{self, Coded, Grid, Levels};
-use super::{Context, Rounded, nearest, search};
-use crate::{Error, Scheme};
+use super::grid::{self, Grid, Levels, Store};
+use super::search::{self, Searched};
+use super::{Context, Rounded, nearest};
+use crate::{Error, ScaleRule, Scheme};
 use alloc::{vec, vec::Vec};
 use num_traits::Float;
 use rankbit_linalg::faer::linalg::matmul::matmul;
@@ -40,43 +43,53 @@ pub(super) fn quantize(
     sweeps: u32,
 ) -> Result<Rounded, Error> {
     let Some(hessian) = context.hessian else { return Err(Error::MissingHessian { rounder: "cd" }) };
-    let Rounded { quantized: start, widened_from } = nearest::quantize(weight, scheme)?;
-    let scheme = *start.scheme();
+    let mut rounded = nearest::quantize(weight, scheme)?;
+    let start = &rounded.quantized;
+    let (scheme, grouping) = (*start.scheme(), *start.grouping());
     let order = Order::ByDiagonal;
     let feedback = ErrorFeedback::new(hessian, &SweepOptions { damping, order, ..SweepOptions::default() })?;
-    let free = search::searchable(&scheme);
-    let levels = Levels::new(scheme.code);
-    let importance = search::importance(hessian);
+    (rounded.damping, rounded.dead_inputs) = (Some(feedback.added()), feedback.dead());
+    let searched = match search::searchable(&scheme) {
+        true => Some(Searched::new(weight, start, Some(&search::importance(hessian)))?),
+        false => None,
+    };
+    let store = searched.as_ref().map_or(Store { scheme: &scheme, scales: start.scales() }, Searched::store);
+    let ratio = matches!(scheme.scale_rule, ScaleRule::Ratio(_));
+    let fits = scheme.layout.is_planar() && grouping.rows == 1 && !ratio;
+    let levels = Levels::new(&scheme);
     let form = feedback.damped();
-    let size = start.grouping().size;
-    let panels = grid::panels(weight.nrows(), |rows| {
+    let panels = grid::panels(weight.nrows(), grouping.rows, |rows| {
         let panel = weight.subrows(rows.start, rows.len());
-        let grids = if free {
-            search::grids(panel, &start, rows.start, &levels, Some(&importance))
-        } else {
-            grid::grids_of(&start, rows)
+        let first = grouping.index(rows.start, 0);
+        let grids = match &searched {
+            Some(searched) => searched.grids_of(rows.clone(), &grouping),
+            None => grid::grids_of(start, rows.clone()),
         };
-        let mut state = Panel::new(&levels, grids, panel.shape(), size);
+        let mut state = Panel::new(&levels, grids, rows.len(), start);
         let mut projected = feedback.sweep(panel, &mut state)?.projected;
-        let mut scales = free.then(|| ScaleFit::new(panel, form.as_ref(), &scheme, size));
+        let mut scales = fits.then(|| ScaleFit::new(panel, form.as_ref(), store, (grouping.size, first)));
         for _ in 0..sweeps {
             projected = feedback.refine(panel, projected.as_ref(), &mut state)?.projected;
             if let Some(scales) = &mut scales {
                 scales.run(&mut state, &mut projected);
             }
         }
-        Ok(Coded { codes: state.codes, grids: state.grids })
+        Ok(state.finish())
     })?;
-    let quantized =
-        if free { grid::assemble(start.shape(), &scheme, &panels)? } else { grid::recode(start, &panels)? };
-    Ok(Rounded { quantized, widened_from })
+    rounded.quantized = match scheme.layout.is_planar() {
+        true => grid::assemble(weight.shape(), &store, &panels)?,
+        false => grid::recode(rounded.quantized, &panels)?,
+    };
+    Ok(rounded)
 }
 
 /// Step 4 on a panel.
 struct ScaleFit<'a> {
     form: MatRef<'a, f64>,
-    scheme: &'a Scheme,
+    store: Store<'a>,
     size: usize,
+    /// Place of the panel's first scale in the storage.
+    first: usize,
     /// W·H.
     weighted: Mat<f64>,
     /// Code values less zero points.
@@ -86,12 +99,17 @@ struct ScaleFit<'a> {
 }
 
 impl<'a> ScaleFit<'a> {
-    fn new(weight: MatRef<'_, f32>, form: MatRef<'a, f64>, scheme: &'a Scheme, size: usize) -> Self {
+    fn new(
+        weight: MatRef<'_, f32>,
+        form: MatRef<'a, f64>,
+        store: Store<'a>,
+        (size, first): (usize, usize),
+    ) -> Self {
         let (m, n) = weight.shape();
         let double = Mat::from_fn(m, n, |i, j| f64::from(weight[(i, j)]));
         let mut weighted = Mat::zeros(m, n);
         matmul(weighted.as_mut(), Accum::Replace, double.as_ref(), form, 1.0, Par::Seq);
-        Self { form, scheme, size, weighted, values: Mat::zeros(m, n), product: Mat::zeros(m, n) }
+        Self { form, store, size, first, weighted, values: Mat::zeros(m, n), product: Mat::zeros(m, n) }
     }
 
     /// Fits the scales of every row; `projected` follows.
@@ -102,7 +120,7 @@ impl<'a> ScaleFit<'a> {
             let group = j / self.size;
             for (i, value) in self.values.col_as_slice_mut(j).iter_mut().enumerate() {
                 let grid = state.grids[i * groups + group];
-                *value = f64::from(self.scheme.code.value(state.codes[i * n + j]) - f32::from(grid.zero));
+                *value = f64::from(self.store.scheme.code.value(state.codes[i * n + j]) - grid.zero);
             }
         }
         let (matrices, right) = self.normal_equations(groups);
@@ -116,7 +134,7 @@ impl<'a> ScaleFit<'a> {
                 }
             }
             let grids = &mut state.grids[i * groups..(i + 1) * groups];
-            if row.fit(grids, self.scheme) {
+            if row.fit(grids, &self.store, self.first + i * groups) {
                 for j in 0..n {
                     projected[(i, j)] = self.values[(i, j)] * f64::from(grids[j / self.size].scale);
                 }
@@ -173,26 +191,54 @@ impl Row {
         Self { groups, matrix: square, right, factor, old, new }
     }
 
-    /// Better scales into `grids`; whether there were any.
-    fn fit(&mut self, grids: &mut [Grid], scheme: &Scheme) -> bool {
+    /// Better scales into `grids`, whose first stands at `first` in the storage; whether there were any.
+    fn fit(&mut self, grids: &mut [Grid], store: &Store<'_>, first: usize) -> bool {
         for (old, grid) in self.old.iter_mut().zip(grids.iter()) {
             *old = f64::from(grid.scale);
         }
-        if !self.solve() {
-            return false;
-        }
-        for (new, &old) in self.new.iter_mut().zip(&self.old) {
-            let (scale, kept) = grid::stored(*new, scheme.scale_format);
-            let usable = kept && *new >= 0.5 * old && *new <= 2.0 * old;
-            *new = if usable { f64::from(scale) } else { old };
-        }
-        let better = self.error(&self.new) < self.error(&self.old);
+        let found = match grid::free_scales(store.scheme) {
+            true => self.fit_all(store, first),
+            false => self.fit_each(store, first),
+        };
+        let better = found && self.error(&self.new) < self.error(&self.old);
         if better {
             for (grid, new) in grids.iter_mut().zip(&self.new) {
                 grid.scale = crate::float::narrow(*new);
             }
         }
         better
+    }
+
+    /// All scales at once into `new`, each rounded as stored.
+    fn fit_all(&mut self, store: &Store<'_>, first: usize) -> bool {
+        if !self.solve() {
+            return false;
+        }
+        for (index, (new, &old)) in (first..).zip(self.new.iter_mut().zip(&self.old)) {
+            let (scale, kept) = store.scale(index, *new);
+            let usable = kept && *new >= 0.5 * old && *new <= 2.0 * old;
+            *new = if usable { f64::from(scale) } else { old };
+        }
+        true
+    }
+
+    /// One scale after the other into `new`.
+    fn fit_each(&mut self, store: &Store<'_>, first: usize) -> bool {
+        self.new.copy_from_slice(&self.old);
+        let mut moved = false;
+        for (a, line) in self.matrix.chunks_exact(self.groups).enumerate() {
+            let curvature = line[a];
+            if curvature <= 0.0 || self.old[a] == 0.0 {
+                continue;
+            }
+            let product: f64 = line.iter().zip(&self.new).map(|(x, s)| x * s).sum();
+            let best = self.new[a] + (self.right[a] - product) / curvature;
+            let scale = f64::from(store.scale(first + a, best).0);
+            if scale > 0.0 && (scale - best).abs() < (self.new[a] - best).abs() {
+                (self.new[a], moved) = (scale, true);
+            }
+        }
+        moved
     }
 
     /// s·A·sᵀ − 2·b·sᵀ.

@@ -7,7 +7,10 @@
 //! any scheme under the group's grid.
 //!
 //! - **GPTQ, stored order**: groups are reached in order, and a group's scale is chosen from its entries *as fed
-//!   back so far* (dynamic groups). Formats whose scales are not free numbers keep those of the nearest rounder.
+//!   back so far* (dynamic groups), by the scheme's own rule: extremes, powers of two, least squares, search, or the encoder
+//!   of a block layout, which finds the scales of a whole block of 32 or 256. What scales share beyond their group is that
+//!   of the nearest rounder: the common factor of NVFP4, the scales of blocks of nested scales. A scale for the whole matrix
+//!   stays, as do those in power-of-two ratios.
 //! - **GPTQ, act-order**: columns by falling H_jj; groups stay the stored ones, so their scales are chosen beforehand
 //!   from `W` (static groups) and the storage needs no permutation.
 //! - **LDLQ**: static scales, stored order; then coordinate descent on the codes. Without the latter it is QuIP's
@@ -16,9 +19,10 @@
 //! Sources: GPTQ, arXiv 2210.17323 and its released code (damping, act-order, static groups); QuIP, arXiv
 //! 2307.13304. Deviation: inputs that never fire keep their nearest codes instead of zeros.
 
-use super::grid::{self, Coded, Grid, Levels};
+use super::choose::Choose;
+use super::grid::{self, Coded, Grid, Levels, Store};
 use super::{Context, Rounded, nearest};
-use crate::{Error, Quantized, Scheme, group::Group};
+use crate::{Error, FloatFormat, Floats, Group, Quantized, ScaleRule, Scales, Scheme};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::MatRef;
 use rankbit_linalg::{ErrorFeedback, Order, Projector, SweepOptions};
@@ -34,56 +38,49 @@ pub(super) struct Options {
 
 /// Nearest codes of a panel's columns; remembers them.
 pub(super) struct Panel<'a> {
-    pub(super) levels: &'a Levels,
+    levels: &'a Levels,
     pub(super) grids: Vec<Grid>,
     pub(super) codes: Vec<u8>,
-    pub(super) group_size: usize,
-    pub(super) cols: usize,
-    /// With dynamic groups: the scheme by which a group's grid is chosen anew.
-    pub(super) dynamic: Option<&'a Scheme>,
-    /// Whether every scale was kept by its format.
-    pub(super) kept: bool,
+    /// Columns and rows that stand on one grid.
+    run: (usize, usize),
+    cols: usize,
+    /// With dynamic groups: what chooses a group's grid anew.
+    choose: Option<Choose<'a>>,
 }
 
 impl<'a> Panel<'a> {
-    pub(super) fn new(
-        levels: &'a Levels,
-        grids: Vec<Grid>,
-        (rows, cols): (usize, usize),
-        group_size: usize,
-    ) -> Self {
-        Self { levels, grids, codes: vec![0; rows * cols], group_size, cols, dynamic: None, kept: true }
+    /// Of `rows` rows, which are the first of their groups, on the grids of `start`'s storage.
+    pub(super) fn new(levels: &'a Levels, grids: Vec<Grid>, rows: usize, start: &Quantized) -> Self {
+        let cols = start.shape().1;
+        let run = (grid::run_len(start.scheme(), start.grouping()), start.grouping().rows);
+        Self { levels, grids, codes: vec![0; rows * cols], run, cols, choose: None }
     }
 
-    fn groups(&self) -> usize {
-        self.cols.div_ceil(self.group_size)
+    fn grids_of_a_row(&self) -> usize {
+        self.cols.div_ceil(self.run.0)
+    }
+
+    pub(super) fn finish(self) -> Coded {
+        let blocks = self.choose.map_or(Vec::new(), Choose::into_blocks);
+        Coded { codes: self.codes, grids: self.grids, blocks }
     }
 }
 
 impl Projector for Panel<'_> {
     fn segment(&mut self, columns: &[usize], targets: MatRef<'_, f64>) {
-        let (Some(scheme), Some(first)) = (self.dynamic, columns.first()) else { return };
-        let mut extremes = vec![(0.0_f64, 0.0_f64); targets.nrows()];
-        for column in targets.col_iter() {
-            for ((low, high), &value) in extremes.iter_mut().zip(column.iter()) {
-                *low = low.min(value);
-                *high = high.max(value);
-            }
-        }
-        let (group, groups) = (first / self.group_size, self.groups());
-        for (row, (low, high)) in extremes.into_iter().enumerate() {
-            let (grid, kept) = grid::spanning(low, high, scheme);
-            self.grids[row * groups + group] = grid;
-            self.kept &= kept;
+        let per_row = self.grids_of_a_row();
+        if let (Some(choose), Some(first)) = (&mut self.choose, columns.first()) {
+            choose.segment(*first, targets, (&mut self.grids, per_row));
         }
     }
 
     fn column(&mut self, column: usize, target: &[f64], projected: &mut [f64]) {
-        let (group, groups) = (column / self.group_size, self.groups());
+        let ((width, height), per_row) = (self.run, self.grids_of_a_row());
         let codes = self.codes.iter_mut().skip(column).step_by(self.cols);
-        let grids = self.grids.iter().skip(group).step_by(groups);
-        for (((code, grid), &target), value) in codes.zip(grids).zip(target).zip(projected) {
-            let (found, decoded) = self.levels.encode(target, *grid);
+        let entries = codes.zip(target).zip(projected).enumerate();
+        for (row, ((code, &target), value)) in entries {
+            let grid = self.grids[row / height * per_row + column / width];
+            let (found, decoded) = self.levels.encode(target, grid);
             *code = found;
             *value = f64::from(decoded);
         }
@@ -97,50 +94,56 @@ pub(super) fn quantize(
     options: Options,
 ) -> Result<Rounded, Error> {
     let Some(hessian) = context.hessian else { return Err(Error::MissingHessian { rounder: "gptq" }) };
-    let Rounded { quantized: start, mut widened_from } = nearest::quantize(weight, scheme)?;
-    let scheme = *start.scheme();
-    let size = start.grouping().size;
-    let dynamic = options.dynamic_groups
-        && !options.act_order
-        && grid::free_scales(&scheme)
-        && scheme.group != Group::Tensor;
+    let mut rounded = nearest::quantize(weight, scheme)?;
+    let start = &rounded.quantized;
+    let (scheme, grouping) = (*start.scheme(), *start.grouping());
+    // Scales whose ratios are powers of two depend on the whole row.
+    let bound = scheme.group == Group::Tensor || matches!(scheme.scale_rule, ScaleRule::Ratio(_));
+    let dynamic = options.dynamic_groups && !options.act_order && !bound;
     let feedback = ErrorFeedback::new(
         hessian,
         &SweepOptions {
             damping: options.damping,
             order: if options.act_order { Order::ByDiagonal } else { Order::Natural },
-            segment: if dynamic { size } else { usize::MAX },
+            segment: if dynamic { grouping.size } else { usize::MAX },
             ..SweepOptions::default()
         },
     )?;
-    let levels = Levels::new(scheme.code);
-    let run = |scheme: &Scheme, start: &Quantized| {
-        let panels = grid::panels(weight.nrows(), |rows| {
-            let shape = (rows.len(), weight.ncols());
-            let mut panel = Panel::new(&levels, grid::grids_of(start, rows.clone()), shape, size);
-            panel.dynamic = dynamic.then_some(scheme);
+    (rounded.damping, rounded.dead_inputs) = (Some(feedback.added()), feedback.dead());
+    let levels = Levels::new(&scheme);
+    let run = |store: Store<'_>| {
+        let panels = grid::panels(weight.nrows(), grouping.rows, |rows| {
+            let mut panel = Panel::new(&levels, grid::grids_of(start, rows.clone()), rows.len(), start);
+            if dynamic {
+                panel.choose = Some(Choose::new(store, &levels, &grouping, (rows.clone(), weight.ncols())));
+            }
             let weight = weight.subrows(rows.start, rows.len());
             let mut projected = feedback.sweep(weight, &mut panel)?.projected;
-            panel.dynamic = None;
+            if let Some((row, col)) = panel.choose.as_ref().and_then(Choose::overflow) {
+                return Err(Error::BlockOverflow { row, col });
+            }
+            let kept = panel.choose.as_ref().is_none_or(Choose::kept);
             for _ in 0..options.sweeps {
                 projected = feedback.refine(weight, projected.as_ref(), &mut panel)?.projected;
             }
-            Ok((Coded { codes: panel.codes, grids: panel.grids }, panel.kept))
+            Ok((panel.finish(), kept))
         })?;
         let kept = panels.iter().all(|(_, kept)| *kept);
         Ok::<_, Error>((panels.into_iter().map(|(coded, _)| coded).collect::<Vec<_>>(), kept))
     };
-    let (mut panels, kept) = run(&scheme, &start)?;
-    let mut stored = scheme;
-    if dynamic && !kept {
-        stored = scheme.with_scale_format(crate::FloatFormat::F32);
-        widened_from = widened_from.or(Some(scheme.scale_format));
-        panels = run(&stored, &start)?.0;
-    }
-    let quantized = if dynamic {
-        grid::assemble(start.shape(), &stored, &panels)?
+    let store = Store { scheme: &scheme, scales: start.scales() };
+    let (panels, kept) = run(store)?;
+    if !dynamic || !scheme.layout.is_planar() {
+        rounded.quantized = grid::recode(rounded.quantized, &panels)?;
+    } else if kept {
+        rounded.quantized = grid::assemble(weight.shape(), &store, &panels)?;
     } else {
-        grid::recode(start, &panels)?
-    };
-    Ok(Rounded { quantized, widened_from })
+        let wide = scheme.with_scale_format(FloatFormat::F32);
+        let scales = Scales::from(Floats::with_capacity(FloatFormat::F32, 0));
+        let store = Store { scheme: &wide, scales: &scales };
+        let panels = run(store)?.0;
+        rounded.widened_from = rounded.widened_from.or(Some(scheme.scale_format));
+        rounded.quantized = grid::assemble(weight.shape(), &store, &panels)?;
+    }
+    Ok(rounded)
 }

@@ -1,6 +1,9 @@
 //! What the rounders that look beyond one entry share: a scheme's grid for each group, and panels of rows.
 
-use crate::{Code, Error, FloatFormat, Floats, Quantized, ScaleRule, Scheme, ZeroPoint, code, float, pack};
+use crate::{
+    Code, Error, FloatFormat, Grouping, Layout, MiniFloat, Quantized, ScaleRule, Scales, Scheme, code, float,
+    pack, rows, scale,
+};
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use rankbit_linalg::faer::MatRef;
@@ -8,13 +11,16 @@ use rankbit_linalg::faer::MatRef;
 /// Rows that one thread takes at a time. Fixed, so that results do not depend on the number of threads.
 const PANEL: usize = 128;
 
-/// Runs `work` on panels of rows, in parallel with `std`; results in order.
+/// Runs `work` on panels of rows, in parallel with `std`; results in order. Each is a whole number of groups of `height`
+/// rows, but for the last.
 pub(super) fn panels<R: Send>(
     rows: usize,
+    height: usize,
     work: impl Fn(Range<usize>) -> Result<R, Error> + Sync,
 ) -> Result<Vec<R>, Error> {
-    let panel = |index: usize| work(index * PANEL..rows.min((index + 1) * PANEL));
-    let count = rows.div_ceil(PANEL);
+    let size = PANEL.next_multiple_of(height.max(1));
+    let panel = |index: usize| work(index * size..rows.min((index + 1) * size));
+    let count = rows.div_ceil(size);
     #[cfg(feature = "std")]
     {
         use rayon::prelude::*;
@@ -26,11 +32,12 @@ pub(super) fn panels<R: Send>(
     }
 }
 
-/// Scale and zero point of one group.
+/// The numbers that one group can hold: `scale · (code value - zero) + minimum`.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(super) struct Grid {
     pub(super) scale: f32,
-    pub(super) zero: u8,
+    pub(super) zero: f32,
+    pub(super) minimum: f32,
 }
 
 /// The representable values of a code in increasing order, ready for encoding on any [`Grid`].
@@ -47,12 +54,13 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    pub(super) fn new(code: Code) -> Self {
+    pub(super) fn new(scheme: &Scheme) -> Self {
+        let code = scheme.code;
         let count = 1_u16 << code.bits();
         let mut pairs: Vec<(f32, u8)> =
             (0..count).filter_map(|c| u8::try_from(c).ok()).map(|c| (code.value(c), c)).collect();
-        if let Code::Int { signed: true, .. } = code {
-            // The lowest code is never produced: the range is symmetric.
+        if matches!(code, Code::Int { signed: true, .. }) && scheme.layout.is_planar() {
+            // The lowest code is never produced: the range is symmetric. Block layouts do use it.
             pairs.retain(|(value, _)| *value >= -code.max());
         }
         pairs.retain(|(value, _)| value.is_finite());
@@ -113,30 +121,19 @@ impl Levels {
     /// Stored code and decoded value of `target` on `grid`.
     #[inline]
     pub(super) fn encode(&self, target: f64, grid: Grid) -> (u8, f32) {
-        let zero = f32::from(grid.zero);
-        let scaled =
-            if grid.scale == 0.0 { zero } else { float::narrow(target / f64::from(grid.scale)) + zero };
+        let Grid { scale, zero, minimum } = grid;
+        let above = target - f64::from(minimum);
+        let scaled = if scale == 0.0 { zero } else { float::narrow(above / f64::from(scale)) + zero };
         let (place, value) = self.nearest(scaled);
-        (self.codes[place], (value - zero) * grid.scale)
+        (self.codes[place], (value - zero) * scale + minimum)
     }
 }
 
-/// Whether scales are stored each by itself and may be any number: what fitting them needs.
+/// Whether scales are stored each by itself and may be any number.
 pub(super) fn free_scales(scheme: &Scheme) -> bool {
-    !matches!(scheme.scale_format, FloatFormat::E8m0 | FloatFormat::E4m3)
-        && matches!(scheme.scale_rule, ScaleRule::Absmax | ScaleRule::Range)
-}
-
-/// The grid whose levels span `low ..= high` (`low ≤ 0 ≤ high`); whether the scale format kept the scale.
-pub(super) fn spanning(low: f64, high: f64, scheme: &Scheme) -> (Grid, bool) {
-    let steps = f64::from(scheme.code.max());
-    let width = match scheme.scale_rule {
-        ScaleRule::Range => high - low,
-        _ => high.max(-low),
-    };
-    let largest = f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON));
-    let (scale, kept) = stored((width / steps).min(largest), scheme.scale_format);
-    (Grid { scale, zero: zero_point(low, scale, scheme) }, kept)
+    scheme.nested.is_none()
+        && !matches!(scheme.scale_format, FloatFormat::E8m0 | FloatFormat::E4m3)
+        && matches!(scheme.scale_rule, ScaleRule::Absmax | ScaleRule::Range | ScaleRule::Search)
 }
 
 /// A scale as its format stores it, and whether that is within 2⁻⁸ of it.
@@ -146,29 +143,100 @@ pub(super) fn stored(scale: f64, format: FloatFormat) -> (f32, bool) {
     (rounded, kept || format == FloatFormat::F32)
 }
 
-/// The code that zero takes when `low` takes the first.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and clamped to 0 ..= 255")]
-pub(super) fn zero_point(low: f64, scale: f32, scheme: &Scheme) -> u8 {
-    if scheme.zero == ZeroPoint::None || scale == 0.0 {
-        return 0;
+/// Which scales and zero points a matrix can store, once what its groups share (a common factor, the scales of blocks of
+/// scales) is fixed.
+#[derive(Clone, Copy)]
+pub(super) struct Store<'a> {
+    pub(super) scheme: &'a Scheme,
+    /// Scales of the matrix whose shared numbers are the ones to use.
+    pub(super) scales: &'a Scales,
+}
+
+impl Store<'_> {
+    /// The scale nearest to `wanted` that can stand at group `index` (in the order of the storage), and whether its
+    /// format has the range: `false` is for 16-bit floats only.
+    pub(super) fn scale(&self, index: usize, wanted: f64) -> (f32, bool) {
+        if let Some((_, scale)) = self.scales.nearest_code(index, wanted) {
+            return (scale, true);
+        }
+        match (self.scheme.scale_format, self.scales.global_scale()) {
+            (FloatFormat::E4m3, Some(global)) => {
+                let code =
+                    MiniFloat::E4m3.encode(float::narrow(wanted.max(f64::from(global) / 64.0)) / global);
+                (MiniFloat::E4m3.value(code) * global, true)
+            }
+            (FloatFormat::E8m0, _) => (FloatFormat::E8m0.round(wanted), true),
+            (format, _) => stored(wanted, format),
+        }
     }
-    let position = (-low / f64::from(scale)).clamp(0.0, f64::from(scheme.code.max()));
-    code::int::round_ties_even(float::narrow(position)) as u8
+
+    /// The grid whose levels span `low ..= high` (`low ≤ 0 ≤ high`); whether the scale format kept the scale.
+    pub(super) fn spanning(&self, index: usize, low: f64, high: f64) -> (Grid, bool) {
+        let Scheme { code, zero, .. } = *self.scheme;
+        let steps = f64::from(code.max());
+        let scale = if zero.shifts() { zero.spanning(code, (low, high)) } else { high.max(-low) / steps };
+        let largest = f64::from(f32::MAX) / steps * (1.0 - f64::from(f32::EPSILON));
+        let (scale, kept) = self.scale(index, scale.min(largest));
+        (self.grid(scale, low), kept)
+    }
+
+    /// The grid of a scale where `low` takes the first code.
+    pub(super) fn grid(&self, scale: f32, low: f64) -> Grid {
+        let zero = if scale > 0.0 { -low / f64::from(scale) } else { 0.0 };
+        Grid { scale, zero: self.scheme.zero.round(self.scheme.code, zero), minimum: 0.0 }
+    }
+
+    /// The grid of a group by the scheme's own rule; a search is not among them ([`super::search`]).
+    pub(super) fn by_rule(&self, index: usize, values: &[f32]) -> (Grid, bool) {
+        let fold = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
+        let (low, high) = values.iter().fold((0.0, 0.0), fold);
+        match self.scheme.scale_rule {
+            ScaleRule::Absmax
+            | ScaleRule::Range
+            | ScaleRule::Ratio(_)
+            | ScaleRule::Search
+            | ScaleRule::Block
+            | ScaleRule::Rms => self.spanning(index, f64::from(low), f64::from(high)),
+            ScaleRule::Power(_) | ScaleRule::LeastSquares => {
+                let (scale, kept) = self.scale(index, scale::of_group(values, self.scheme));
+                (self.grid(scale, f64::from(low)), kept)
+            }
+        }
+    }
 }
 
 /// Codes and grids of a panel of rows, as a rounder leaves them: one byte a code, groups in order.
 pub(super) struct Coded {
     pub(super) codes: Vec<u8>,
     pub(super) grids: Vec<Grid>,
+    /// Rows of blocks whose scales were chosen anew; empty where those of the start are kept.
+    pub(super) blocks: Vec<u8>,
 }
 
-/// The grids of some rows of a stored matrix, group by group.
+/// The grids of some rows of a stored matrix, group by group; those of a block layout run by run of equal scales. The
+/// first row is the first of its groups.
 pub(super) fn grids_of(quantized: &Quantized, rows: Range<usize>) -> Vec<Grid> {
-    let groups = quantized.grouping().per_row;
-    rows.flat_map(|row| {
-        (0..groups).map(move |g| Grid { scale: quantized.scale(row, g), zero: quantized.zero_point(row, g) })
+    let grouping = quantized.grouping();
+    if let Layout::Block(block) = quantized.scheme().layout {
+        let bytes = rows.flat_map(|row| quantized.row_codes(row).chunks_exact(block.bytes()));
+        return bytes.flat_map(|bytes| block_grids(block, bytes)).collect();
+    }
+    let grids = |row: usize| {
+        (0..grouping.per_row).map(move |g| Grid {
+            scale: quantized.scale(row, g),
+            zero: quantized.zero_point(row, g),
+            minimum: 0.0,
+        })
+    };
+    rows.step_by(grouping.rows).flat_map(grids).collect()
+}
+
+/// The grids of one block.
+pub(super) fn block_grids(block: crate::Block, bytes: &[u8]) -> impl Iterator<Item = Grid> + '_ {
+    (0..block.runs()).map(move |run| {
+        let (scale, minimum) = block.run(bytes, run);
+        Grid { scale, zero: 0.0, minimum }
     })
-    .collect()
 }
 
 /// The packed codes of panels of rows.
@@ -184,30 +252,93 @@ fn packed(panels: &[Coded], (rows, cols): (usize, usize), bits: usize) -> Result
     Ok(packed)
 }
 
-/// `start` with other codes on the same grids.
-pub(super) fn recode(start: Quantized, panels: &[Coded]) -> Result<Quantized, Error> {
-    let codes = packed(panels, start.shape(), start.scheme().code.bits())?;
-    start.with_codes(codes)
+/// Columns that stand on one grid: a group, or a run of equal scales in a block.
+pub(super) fn run_len(scheme: &Scheme, grouping: &Grouping) -> usize {
+    match scheme.layout {
+        Layout::Planar => grouping.size,
+        Layout::Block(block) => block.run_len(),
+    }
 }
 
-/// A matrix of a scheme with [free scales](free_scales), from its panels.
-pub(super) fn assemble(shape: (usize, usize), scheme: &Scheme, panels: &[Coded]) -> Result<Quantized, Error> {
-    let bits = scheme.code.bits();
-    let codes = packed(panels, shape, bits)?;
+/// `start` with other codes on the same grids, or in blocks that the panels bring along.
+pub(super) fn recode(start: Quantized, panels: &[Coded]) -> Result<Quantized, Error> {
+    let Layout::Block(block) = start.scheme().layout else {
+        let codes = packed(panels, start.shape(), start.scheme().code.bits())?;
+        return start.with_codes(codes);
+    };
+    let mut bytes = start.codes().to_vec();
+    let (len, mut at) = (start.grouping().size, 0);
+    for panel in panels {
+        let blocks = panel.codes.chunks_exact(len).enumerate();
+        for ((index, codes), bytes) in blocks.zip(bytes[at..].chunks_exact_mut(block.bytes())) {
+            let first = index * block.bytes();
+            if let Some(chosen) = panel.blocks.get(first..first + block.bytes()) {
+                bytes.copy_from_slice(chosen);
+            }
+            block.store(codes, bytes);
+        }
+        at += panel.codes.len() / len * block.bytes();
+    }
+    start.with_codes(bytes)
+}
+
+/// A planar matrix from its panels.
+pub(super) fn assemble(
+    shape: (usize, usize),
+    store: &Store<'_>,
+    panels: &[Coded],
+) -> Result<Quantized, Error> {
+    let Scheme { code, zero, .. } = *store.scheme;
+    let codes = packed(panels, shape, code.bits())?;
     let grids = || panels.iter().flat_map(|panel| panel.grids.iter());
-    let mut scales = Floats::with_capacity(scheme.scale_format, grids().count());
-    let mut zero_points = Vec::new();
-    for grid in grids() {
-        scales.push(f64::from(grid.scale));
-        if scheme.zero == ZeroPoint::Integer {
-            zero_points.push(grid.zero);
+    let scales = store.scales.with_values(grids().map(|grid| grid.scale))?;
+    let zeros = crate::zero::pack(code, zero, grids().map(|grid| grid.zero).collect::<Vec<_>>().into_iter())?;
+    Quantized::from_parts(shape, *store.scheme, codes, scales, zeros)
+}
+
+/// One group of a panel.
+pub(super) struct GroupOf<'a> {
+    /// Its place among the panel's groups.
+    pub(super) place: usize,
+    /// Its entries, row after row.
+    pub(super) values: &'a [f32],
+    /// Its columns.
+    pub(super) columns: Range<usize>,
+}
+
+/// Shows every group of a panel of rows, whose first is the first of its groups, in the order of the storage.
+pub(super) fn each_group(weight: MatRef<'_, f32>, grouping: &Grouping, mut see: impl FnMut(GroupOf<'_>)) {
+    let (rows, cols) = weight.shape();
+    let (mut buffer, mut values) = (Vec::new(), Vec::new());
+    for first in (0..rows).step_by(grouping.rows) {
+        for g in 0..grouping.per_row {
+            let columns = g * grouping.size..cols.min((g + 1) * grouping.size);
+            values.clear();
+            for row in first..rows.min(first + grouping.rows) {
+                values.extend_from_slice(&rows::row(weight, row, &mut buffer)[columns.clone()]);
+            }
+            let place = first / grouping.rows * grouping.per_row + g;
+            see(GroupOf { place, values: &values, columns });
         }
     }
-    let zero_bytes =
-        pack::packed_len(zero_points.len(), bits).ok_or(Error::TooLarge { what: "zero points" })?;
-    let mut zeros = vec![0; zero_bytes];
-    pack::pack(&zero_points, bits, &mut zeros);
-    Quantized::from_parts(shape, *scheme, codes, scales, zeros)
+}
+
+/// Nearest codes of a panel on given grids.
+pub(super) fn nearest_on(
+    weight: MatRef<'_, f32>,
+    levels: &Levels,
+    grids: Vec<Grid>,
+    grouping: &Grouping,
+) -> Coded {
+    let mut codes = Vec::with_capacity(weight.nrows() * weight.ncols());
+    let mut buffer = Vec::new();
+    for i in 0..weight.nrows() {
+        let row = rows::row(weight, i, &mut buffer);
+        for (values, grid) in row.chunks(grouping.size).zip(&grids[grouping.index(i, 0)..]) {
+            codes.extend(values.iter().map(|&value| levels.encode(f64::from(value), *grid).0));
+        }
+    }
+    Coded { codes, grids, blocks: Vec::new() }
 }
 
 /// Checks that a form fits a weight.

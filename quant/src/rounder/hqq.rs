@@ -5,19 +5,21 @@
 //! E = shrink(W − Ŵ),  shrink(x) = sign(x)·max(0, |x| − |x|^(p−1)/β);   then q, s, z for W − E by least squares
 //! ```
 //! Per group, from the grid of the nearest rounder: (1) nearest codes; (2) E; (3) the best s and z for `W − E` given
-//! the codes: a straight line through (q, w − e), its zero crossing rounded to the whole number that is stored, then
+//! the codes: a straight line through (q, w − e), its zero crossing rounded to what is stored, then
 //! the best s for that; (4) again until the squared error no longer falls. The best grid is kept, so a group never gets
 //! worse in it; starting also from the range clipped a little (0.9, 0.8) finds better ones.
 //!
-//! O(iterations · out · in). Formats whose scales are not free numbers keep those of the nearest rounder.
+//! O(iterations · out · in). Formats whose scales are not free numbers keep those of the nearest rounder, as do groups of
+//! the whole matrix.
 //!
-//! Source: HQQ (Badri and Shaji, 2023) and its released code. Deviations: zero points are whole numbers as wide as a
-//! code where HQQ stores 16-bit floats, and in exchange the scale is fitted as well, which HQQ leaves alone.
+//! Source: HQQ (Badri and Shaji, 2023) and its released code, whose zero points are 16-bit floats: the formats `uint2-f` to
+//! `uint8-f`. With whole zero points the error of 4 bits in groups of 64 is 8 % larger. Deviation: the scale is fitted as
+//! well, which HQQ leaves alone.
 
-use super::grid::{self, Coded, Grid, Levels};
-use super::{Rounded, nearest, search};
-use crate::{Error, Scheme, ZeroPoint, rows};
-use alloc::{vec, vec::Vec};
+use super::grid::{self, Grid, Levels, Store};
+use super::{Rounded, nearest};
+use crate::{Error, Group, Scheme};
+use alloc::vec::Vec;
 use num_traits::Float;
 use rankbit_linalg::faer::MatRef;
 
@@ -41,31 +43,31 @@ pub(super) fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, options: Option
     if !(beta > 0.0 && beta.is_finite()) {
         return Err(Error::InvalidOption { what: "beta", requirement: "finite and positive", found: beta });
     }
-    let Rounded { quantized: start, widened_from } = nearest::quantize(weight, scheme)?;
-    if !search::searchable(start.scheme()) {
-        return Ok(Rounded { quantized: start, widened_from });
+    let start = nearest::quantize(weight, scheme)?;
+    let (scheme, grouping) = (*start.quantized.scheme(), *start.quantized.grouping());
+    if !grid::free_scales(&scheme) || scheme.group == Group::Tensor {
+        return Ok(start);
     }
-    let (scheme, size, groups) = (*start.scheme(), start.grouping().size, start.grouping().per_row);
-    let levels = Levels::new(scheme.code);
-    let panels = grid::panels(weight.nrows(), |rows| {
+    let store = Store { scheme: &scheme, scales: start.quantized.scales() };
+    let levels = Levels::new(&scheme);
+    let panels = grid::panels(weight.nrows(), grouping.rows, |rows| {
         let weight = weight.subrows(rows.start, rows.len());
-        let mut grids = grid::grids_of(&start, rows);
-        let mut solver = Solver::new(&levels, &scheme, options, size);
-        let mut buffer = Vec::new();
-        for i in 0..weight.nrows() {
-            let row = rows::row(weight, i, &mut buffer);
-            for (values, grid) in row.chunks(size).zip(&mut grids[i * groups..]) {
-                *grid = solver.solve(values, *grid);
-            }
-        }
-        Ok::<Coded, Error>(search::nearest_on(weight, &levels, grids, size))
+        let first = grouping.index(rows.start, 0);
+        let mut grids = grid::grids_of(&start.quantized, rows);
+        let mut solver = Solver::new(&levels, store, options);
+        grid::each_group(weight, &grouping, |group| {
+            let grid = &mut grids[group.place];
+            *grid = solver.solve(group.values, *grid, first + group.place);
+        });
+        Ok::<_, Error>(grid::nearest_on(weight, &levels, grids, &grouping))
     })?;
-    Ok(Rounded { quantized: grid::assemble(start.shape(), &scheme, &panels)?, widened_from })
+    let quantized = grid::assemble(weight.shape(), &store, &panels)?;
+    Ok(Rounded { quantized, ..start })
 }
 
 struct Solver<'a> {
     levels: &'a Levels,
-    scheme: &'a Scheme,
+    store: Store<'a>,
     options: Options,
     /// |x| up to which shrink(x) = 0: x^(2−p) = 1/β.
     threshold: f32,
@@ -73,21 +75,22 @@ struct Solver<'a> {
 }
 
 impl<'a> Solver<'a> {
-    fn new(levels: &'a Levels, scheme: &'a Scheme, options: Options, size: usize) -> Self {
+    fn new(levels: &'a Levels, store: Store<'a>, options: Options) -> Self {
         let threshold = Float::powf(1.0 / options.beta, 1.0 / (2.0 - options.norm));
-        Self { levels, scheme, options, threshold: crate::float::narrow(threshold), codes: vec![0.0; size] }
+        Self { levels, store, options, threshold: crate::float::narrow(threshold), codes: Vec::new() }
     }
 
     /// The best grid found for one group, `given` included.
-    fn solve(&mut self, group: &[f32], given: Grid) -> Grid {
+    fn solve(&mut self, group: &[f32], given: Grid, index: usize) -> Grid {
+        self.codes.resize(group.len().max(self.codes.len()), 0.0);
         let fold = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
         let (low, high) = group.iter().fold((0.0, 0.0), fold);
         let (low, high) = (f64::from(low), f64::from(high));
         let mut best = (given, f32::INFINITY);
-        let both = self.scheme.zero == ZeroPoint::Integer;
+        let both = self.store.scheme.zero.shifts();
         for (left, right) in STARTS.into_iter().filter(|(left, right)| both || left == right) {
             let (mut grid, kept) = if left < 1.0 || right < 1.0 {
-                grid::spanning(low * left, high * right, self.scheme)
+                self.store.spanning(index, low * left, high * right)
             } else {
                 (given, true)
             };
@@ -104,7 +107,7 @@ impl<'a> Solver<'a> {
                     break;
                 }
                 last = found;
-                match self.refit(group, grid) {
+                match self.refit(group, grid, index) {
                     Some(next) if next != grid => grid = next,
                     _ => break,
                 }
@@ -114,8 +117,8 @@ impl<'a> Solver<'a> {
     }
 
     /// Step 1: nearest codes; returns Σ(w − ŵ)².
-    fn encode(&mut self, group: &[f32], Grid { scale, zero }: Grid) -> f32 {
-        let (zero, reciprocal) = (f32::from(zero), scale.recip());
+    fn encode(&mut self, group: &[f32], Grid { scale, zero, .. }: Grid) -> f32 {
+        let reciprocal = scale.recip();
         let (low, high) = self.levels.ends();
         if self.levels.is_whole() {
             for (code, &w) in self.codes.iter_mut().zip(group) {
@@ -137,11 +140,10 @@ impl<'a> Solver<'a> {
     }
 
     /// Steps 2 and 3: the next grid, or `None` when there is no usable one.
-    fn refit(&self, group: &[f32], Grid { scale, zero }: Grid) -> Option<Grid> {
-        let shift = f32::from(zero);
+    fn refit(&self, group: &[f32], Grid { scale, zero, .. }: Grid, index: usize) -> Option<Grid> {
         let (mut sum_q, mut sum_t, mut sum_qq, mut sum_qt) = (0.0_f64, 0.0, 0.0, 0.0);
         for (&q, &w) in self.codes.iter().zip(group) {
-            let error = w - (q - shift) * scale;
+            let error = w - (q - zero) * scale;
             let (q, t) = (f64::from(q), f64::from(w) - self.shrink(error));
             sum_q += q;
             sum_t += t;
@@ -150,19 +152,19 @@ impl<'a> Solver<'a> {
         }
         let count = group.len() as f64;
         let mut zero = zero;
-        if self.scheme.zero == ZeroPoint::Integer {
+        if self.store.scheme.zero.shifts() {
             let variance = sum_qq - sum_q * sum_q / count;
             let slope = (sum_qt - sum_q * sum_t / count) / variance;
             if variance > 0.0 && slope > 0.0 {
                 let offset = (sum_t - slope * sum_q) / count;
-                zero = grid::zero_point(offset, crate::float::narrow(slope), self.scheme);
+                zero = self.store.grid(crate::float::narrow(slope), offset).zero;
             }
         }
         let z = f64::from(zero);
         let square = sum_qq - 2.0 * z * sum_q + z * z * count;
         let best = (sum_qt - z * sum_t) / square;
-        let (scale, kept) = grid::stored(best, self.scheme.scale_format);
-        (square > 0.0 && kept && scale > 0.0).then_some(Grid { scale, zero })
+        let (scale, kept) = self.store.scale(index, best);
+        (square > 0.0 && kept && scale > 0.0).then_some(Grid { scale, zero, minimum: 0.0 })
     }
 
     fn shrink(&self, x: f32) -> f64 {

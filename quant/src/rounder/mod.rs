@@ -13,6 +13,8 @@
 //! All but the first need linear algebra, and so the feature `solve`; [`nearest::quantize_rows`] does without.
 
 #[cfg(feature = "solve")]
+mod choose;
+#[cfg(feature = "solve")]
 mod clip;
 #[cfg(feature = "solve")]
 mod descent;
@@ -22,7 +24,11 @@ mod gptq;
 mod grid;
 #[cfg(feature = "solve")]
 mod hqq;
+#[cfg(feature = "solve")]
+mod joint;
 pub mod nearest;
+#[cfg(feature = "solve")]
+mod pairs;
 #[cfg(feature = "solve")]
 mod search;
 #[cfg(feature = "solve")]
@@ -151,6 +157,18 @@ pub struct Rounded {
     pub quantized: Quantized,
     /// The scale format asked for, when its range was too small for this matrix and f32 was taken instead.
     pub widened_from: Option<FloatFormat>,
+    /// What damping added to each diagonal entry of the Gram matrix, for rounders that damp it.
+    pub damping: Option<f64>,
+    /// Inputs that never fired in calibration (a zero on the diagonal): their columns are rounded plainly. 0 for
+    /// rounders without a Gram matrix.
+    pub dead_inputs: usize,
+}
+
+impl Rounded {
+    /// Nothing adjusted.
+    pub(crate) const fn new(quantized: Quantized) -> Self {
+        Self { quantized, widened_from: None, damping: None, dead_inputs: 0 }
+    }
 }
 
 /// [`quantize_with`] without a context: for rounders that need no Gram matrix.
@@ -166,8 +184,9 @@ pub fn quantize(weight: MatRef<'_, f32>, scheme: &Scheme, rounder: Rounder) -> R
 ///
 /// Codes are chosen against the scales as stored. When the scheme's scale format would lose a scale by its
 /// range (overflow, or an error above 2⁻⁸ through underflow), the whole matrix takes f32 scales and the
-/// result says so. Every rounder works with every planar scheme of scalar codes; one that chooses scales leaves those alone that are no
-/// free numbers (powers of two, scales under a global one). The result does not depend on the number of threads.
+/// result says so. Every rounder works with every scheme of scalar codes; one that chooses scales leaves those alone that are no
+/// free numbers (powers of two, scales under a global one, those of block layouts). The result does not depend on the
+/// number of threads.
 ///
 /// Cost O(out · in) for rounders without a Gram matrix; with one O(in³ + out · in²), some ten times that for
 /// [`Rounder::CoordinateDescent`].
@@ -193,11 +212,6 @@ pub fn quantize_with(
     }
     if scheme.code.is_vector() {
         return vector::quantize(weight, scheme, rounder, context);
-    }
-    if rounder != Rounder::Nearest && !scheme.layout.is_planar() {
-        return Err(Error::InvalidScheme {
-            reason: "block layouts choose their own scales: take the nearest rounder",
-        });
     }
     if weight.nrows() == 0 || weight.ncols() == 0 {
         return nearest::quantize(weight, scheme);

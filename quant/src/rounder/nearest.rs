@@ -20,7 +20,11 @@
 //! `e4m3(max(fl32(absmax / max(code)) / g, 2⁻⁶))`, and codes are taken of `w · ((1/g) / scale)`, each operation in
 //! f32. The floor of 2⁻⁶, E4M3's smallest normal value, and that order are torchao's.
 //!
-//! Block layouts have encoders of their own ([`Block`]).
+//! Nested scales are stored as [`Nested`](crate::Nested) says. Codes follow the stored scales, except under the dynamic map
+//! of QLoRA, where they follow the scales before that rounding, as in bitsandbytes.
+//!
+//! Block layouts have encoders of their own ([`Block`]), and the rule [`ScaleRule::Search`] is the search of
+//! [`Rounder::Mse`](super::Rounder::Mse) without weights.
 //!
 //! Steps: (1) extremes of each group and its exact scale in f64; (2) decide the scale format; (3) round the
 //! scales, then choose zero points and codes. Two passes over the matrix, O(out · in); memory: the result.
@@ -31,9 +35,10 @@
 use super::Rounded;
 use crate::scale::{Range, ranges};
 use crate::{
-    Block, Code, Error, FloatFormat, Floats, Layout, MiniFloat, Quantized, Scheme, ZeroPoint, code, float,
-    pack,
+    Block, Code, Error, FloatFormat, Floats, Grouping, Layout, MiniFloat, Quantized, ScaleCode, ScaleRule,
+    Scales, Scheme, float, pack,
     rows::{RowMajor, Rows},
+    zero,
 };
 #[cfg(target_arch = "x86_64")]
 use crate::{codec::encode, simd::Kernels};
@@ -44,7 +49,8 @@ use alloc::{vec, vec::Vec};
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when `weight` does not have `out · in` values; [`Error::InvalidScheme`],
-/// [`Error::GroupSize`], [`Error::TooLarge`] for a scheme that does not work on this shape; [`Error::NonFinite`]
+/// [`Error::GroupSize`], [`Error::TooLarge`] for a scheme that does not work on this shape, the first of them also for
+/// [`ScaleRule::Search`] without the feature `solve`; [`Error::NonFinite`]
 /// naming the first NaN or infinite entry; [`Error::BlockOverflow`].
 pub fn quantize_rows(weight: &[f32], shape: (usize, usize), scheme: &Scheme) -> Result<Rounded, Error> {
     let rows = RowMajor::new("weight", weight, shape)?;
@@ -55,54 +61,90 @@ pub fn quantize_rows(weight: &[f32], shape: (usize, usize), scheme: &Scheme) -> 
 }
 
 pub(super) fn quantize(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Error> {
+    match scheme.scale_rule {
+        #[cfg(feature = "solve")]
+        ScaleRule::Search => super::search::quantize(weight.matrix(), scheme, &super::Context::default()),
+        #[cfg(not(feature = "solve"))]
+        ScaleRule::Search => {
+            Err(Error::InvalidScheme { reason: "a search for scales needs the feature `solve`" })
+        }
+        _ => by_extremes(weight, scheme),
+    }
+}
+
+/// [`quantize`] with scales that follow from the extremes of a group, a rule that searches taken for one that does not.
+pub(super) fn by_extremes(weight: impl Rows, scheme: &Scheme) -> Result<Rounded, Error> {
     scheme.check()?;
     let shape = (weight.nrows(), weight.ncols());
     let lengths = crate::quantized::part_lengths(shape, scheme)?;
     let grouping = scheme.grouping(shape)?;
+    if shape.0 == 0 || shape.1 == 0 {
+        // Without entries there may still be more rows than anyone could count.
+        let none = match scheme.nested {
+            Some(nested) => Scales::encode(&[], nested, grouping.scale_shape(shape.0), scheme.scale_format)?,
+            None => Floats::with_capacity(scheme.scale_format, 0).into(),
+        };
+        return Ok(Rounded::new(Quantized::from_parts(shape, *scheme, Vec::new(), none, Vec::new())?));
+    }
     #[cfg(target_arch = "x86_64")]
     if let Kernels::Avx2(avx2) = Kernels::current()
         && let Some((codes, scales, zeros)) = encode::quantize(avx2, weight, scheme, &grouping, lengths)
     {
         let quantized = Quantized::from_parts(shape, *scheme, codes, scales, zeros)?;
-        return Ok(Rounded { quantized, widened_from: None });
+        return Ok(Rounded::new(quantized));
     }
     let ranges = ranges(weight, scheme, &grouping)?;
     if let Layout::Block(block) = scheme.layout {
         return encode_blocks(weight, scheme, block, lengths.codes);
     }
-    let keeps_range = ranges.iter().all(|r| in_range(r.scale, scheme.scale_format));
-    let widened_from = (!keeps_range).then_some(scheme.scale_format);
-    let scheme = if keeps_range { *scheme } else { scheme.with_scale_format(FloatFormat::F32) };
+    let (scheme, scales, widened_from) = encode_scales(scheme, &ranges, grouping.scale_shape(shape.0))?;
+    let Scheme { code, zero, .. } = scheme;
+    let zero_points: Vec<f32> = if zero.shifts() {
+        ranges
+            .iter()
+            .enumerate()
+            .map(|(index, range)| zero_point(range.low, scales.get(index), &scheme))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let zeros = zero::pack(code, zero, zero_points.iter().copied())?;
 
-    let (mut scales, floor) = empty_scales(&scheme, &ranges)?;
-    let bits = scheme.code.bits();
-    let mut zero_points = Vec::new();
-    for range in &ranges {
-        let scale = scales.push(range.scale.max(floor));
-        if scheme.zero == ZeroPoint::Integer {
-            zero_points.push(zero_point(range.low, scale, scheme.code));
-        }
-    }
-    let mut zeros = vec![0; lengths.zeros];
-    pack::pack(&zero_points, bits, &mut zeros);
+    let before_rounding = scheme.nested.is_some_and(|nested| nested.code == ScaleCode::Dynamic);
+    let divisor = |index: usize| match ranges.get(index) {
+        Some(range) if before_rounding => Divisor::of(float::narrow(range.scale), code),
+        _ => Divisor::new(&scales, index, code),
+    };
+    let packed = encode_rows(weight, (&grouping, lengths.codes), code, divisor, &zero_points);
+    let quantized = Quantized::from_parts(shape, scheme, packed, scales, zeros)?;
+    Ok(Rounded { widened_from, ..Rounded::new(quantized) })
+}
 
-    let row_bytes = lengths.codes.checked_div(shape.0).unwrap_or(0);
-    let mut packed = vec![0; lengths.codes];
-    let (mut buffer, mut scaled, mut codes) = (Vec::new(), vec![0.0; grouping.size], vec![0; shape.1]);
-    for i in 0..shape.0 {
+/// Step 3, the codes: all rows packed, `bytes` in total.
+fn encode_rows(
+    weight: impl Rows,
+    (grouping, bytes): (&Grouping, usize),
+    code: Code,
+    divisor: impl Fn(usize) -> Divisor,
+    zero_points: &[f32],
+) -> Vec<u8> {
+    let (rows, cols) = (weight.nrows(), weight.ncols());
+    let row_bytes = bytes.checked_div(rows).unwrap_or(0);
+    let mut packed = vec![0; bytes];
+    let (mut buffer, mut scaled, mut codes) = (Vec::new(), vec![0.0; grouping.size], vec![0; cols]);
+    for i in 0..rows {
         let row = weight.row_slice(i, &mut buffer);
         for (g, (values, codes)) in row.chunks(grouping.size).zip(codes.chunks_mut(grouping.size)).enumerate()
         {
             let index = grouping.index(i, g);
-            let zero = zero_points.get(index).copied().unwrap_or(0);
+            let zero = zero_points.get(index).copied().unwrap_or(0.0);
             let scaled = &mut scaled[..values.len()];
-            divide(values, Divisor::new(&scales, index, scheme.code), scaled);
-            scheme.code.encode(scaled, zero, codes);
+            divide(values, divisor(index), scaled);
+            code.encode(scaled, zero, codes);
         }
-        pack::pack(&codes, bits, &mut packed[i * row_bytes..(i + 1) * row_bytes]);
+        pack::pack(&codes, code.bits(), &mut packed[i * row_bytes..(i + 1) * row_bytes]);
     }
-    let quantized = Quantized::from_parts(shape, scheme, packed, scales, zeros)?;
-    Ok(Rounded { quantized, widened_from })
+    packed
 }
 
 /// Block layouts: every block by its own encoder.
@@ -123,7 +165,7 @@ fn encode_blocks(weight: impl Rows, scheme: &Scheme, block: Block, bytes: usize)
     }
     let scales = Floats::with_capacity(scheme.scale_format, 0);
     let quantized = Quantized::from_parts((rows, cols), *scheme, packed, scales, Vec::new())?;
-    Ok(Rounded { quantized, widened_from: None })
+    Ok(Rounded::new(quantized))
 }
 
 /// Step 2: whether `format` keeps `scale` to 2⁻⁸ of itself. f32 and the 8-bit formats keep whatever they can.
@@ -135,16 +177,37 @@ fn in_range(scale: f64, format: FloatFormat) -> bool {
     !near_overflow && (f64::from(format.round(scale)) - scale).abs() <= scale * (1.0 / 256.0)
 }
 
+/// Steps 2 and 3: the scales as they are stored, the scheme that has them, and the format that was not wide enough.
+fn encode_scales(
+    scheme: &Scheme,
+    ranges: &[Range],
+    shape: (usize, usize),
+) -> Result<(Scheme, Scales, Option<FloatFormat>), Error> {
+    let (format, single) = (scheme.scale_format, FloatFormat::F32);
+    let wide = scheme.with_scale_format(single);
+    if let Some(nested) = scheme.nested {
+        let wanted: Vec<f64> = ranges.iter().map(|range| range.scale).collect();
+        let exact = Scales::encode(&wanted, nested, shape, single)?;
+        let keeps_range = exact.floats().to_f32().iter().all(|scale| in_range(f64::from(*scale), format));
+        return Ok(match (keeps_range, format) {
+            (true, FloatFormat::F32) => (*scheme, exact, None),
+            (true, _) => (*scheme, Scales::encode(&wanted, nested, shape, format)?, None),
+            (false, _) => (wide, exact, Some(format)),
+        });
+    }
+    let keeps_range = ranges.iter().all(|range| in_range(range.scale, format));
+    let stored = if keeps_range { *scheme } else { wide };
+    let (mut scales, floor) = empty_scales(&stored, ranges)?;
+    for range in ranges {
+        scales.push(range.scale.max(floor));
+    }
+    Ok((stored, scales.into(), (!keeps_range).then_some(format)))
+}
+
 /// Step 3: the code that zero takes.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the value was clamped to 0 ..= 255 and is whole"
-)]
-pub(crate) fn zero_point(low: f64, scale: f32, code: Code) -> u8 {
+pub(crate) fn zero_point(low: f64, scale: f32, scheme: &Scheme) -> f32 {
     let position = if scale > 0.0 { -low / f64::from(scale) } else { 0.0 };
-    let position = float::narrow(position.clamp(0.0, f64::from(code.max())));
-    code::int::round_ties_even(position) as u8
+    scheme.zero.round(scheme.code, position)
 }
 
 /// Step 3: scales of the scheme's format, none yet, and the smallest that is stored.
@@ -176,13 +239,20 @@ enum Divisor {
 }
 
 impl Divisor {
-    fn new(scales: &Floats, index: usize, code: Code) -> Self {
-        let scale = scales.get(index);
-        let reciprocal = match (scales, code) {
-            (Floats::E4m3(codes, global), _) => global.recip() / MiniFloat::E4m3.value(codes[index]),
-            (_, Code::Table(_)) => scale.recip(),
-            _ => f32::INFINITY,
-        };
+    fn new(scales: &Scales, index: usize, code: Code) -> Self {
+        match scales.floats() {
+            Floats::E4m3(codes, global) => {
+                Self::with(scales.get(index), global.recip() / MiniFloat::E4m3.value(codes[index]))
+            }
+            _ => Self::of(scales.get(index), code),
+        }
+    }
+
+    fn of(scale: f32, code: Code) -> Self {
+        Self::with(scale, if matches!(code, Code::Table(_)) { scale.recip() } else { f32::INFINITY })
+    }
+
+    fn with(scale: f32, reciprocal: f32) -> Self {
         match () {
             () if scale == 0.0 => Self::Zero,
             () if reciprocal.is_finite() => Self::Reciprocal(reciprocal),

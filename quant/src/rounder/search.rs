@@ -9,21 +9,29 @@
 //!    rounded as stored, then codes again.
 //! 3. The nearest rounder's own grid is a candidate too, so no group is ever worse than it under `h`.
 //!
+//! 4. Zero points that are no whole numbers: the straight line through (code, w) gives scale and zero point at once,
+//!    both rounded as stored; from the best codes again and again, until the error no longer falls.
+//!
 //! `h` is the diagonal of a Gram matrix when there is one, else 1. About 50 (150) encodings an entry.
-//! Formats whose scales are not free numbers keep those of the nearest rounder.
+//! Scales of a few bits in blocks inside a row have a search of their own ([`super::joint`]). Powers of two, signs, scales of a whole matrix and
+//! block layouts keep the scales of the nearest rounder.
 //!
 //! Source: the search of GPTQ's released code (its `mse` option), with squared error and the closed-form scale.
 
-use super::grid::{self, Coded, Grid, Levels};
-use super::{Context, Rounded, nearest};
-use crate::{Error, Quantized, Scheme, ZeroPoint, group::Group, rows};
-use alloc::{vec, vec::Vec};
+use super::grid::{self, Grid, Levels, Store};
+use super::{Context, Rounded, joint, nearest};
+use crate::{Error, Group, Grouping, Quantized, Scheme, ZeroPoint};
+use crate::{ScaleRule, Scales};
+use alloc::vec::Vec;
+use core::ops::Range;
 use rankbit_linalg::faer::MatRef;
 
 /// Shrinking factors tried.
 const STEPS: u8 = 25;
 /// The last of them.
 const LEAST: f64 = 0.4;
+/// Lines fitted to the best codes at most.
+const LINES: u8 = 20;
 /// How an end is shrunk by itself.
 const SKEW: f64 = 0.85;
 
@@ -32,27 +40,96 @@ pub(super) fn quantize(
     scheme: &Scheme,
     context: &Context<'_>,
 ) -> Result<Rounded, Error> {
-    let Rounded { quantized: start, widened_from } = nearest::quantize(weight, scheme)?;
     if let Some(hessian) = context.hessian {
         grid::check_hessian(weight, hessian)?;
     }
-    let importance = context.hessian.map(importance);
-    if !searchable(start.scheme()) {
-        return Ok(Rounded { quantized: start, widened_from });
+    let start = nearest::by_extremes(weight, scheme)?;
+    if !searchable(start.quantized.scheme()) || start.quantized.grouping().scales == 0 {
+        return Ok(start);
     }
-    let (scheme, size) = (*start.scheme(), start.grouping().size);
-    let levels = Levels::new(scheme.code);
-    let panels = grid::panels(weight.nrows(), |rows| {
+    let importance = context.hessian.map(importance);
+    let searched = Searched::new(weight, &start.quantized, importance.as_deref())?;
+    let levels = Levels::new(&searched.scheme);
+    let grouping = *start.quantized.grouping();
+    let panels = grid::panels(weight.nrows(), grouping.rows, |rows| {
         let weight = weight.subrows(rows.start, rows.len());
-        let grids = grids(weight, &start, rows.start, &levels, importance.as_deref());
-        Ok(nearest_on(weight, &levels, grids, size))
+        Ok(grid::nearest_on(weight, &levels, searched.grids_of(rows, &grouping), &grouping))
     })?;
-    Ok(Rounded { quantized: grid::assemble(start.shape(), &scheme, &panels)?, widened_from })
+    let quantized = grid::assemble(weight.shape(), &searched.store(), &panels)?;
+    Ok(Rounded { quantized, ..start })
 }
 
 /// Whether the search can choose the scales of a scheme.
 pub(super) fn searchable(scheme: &Scheme) -> bool {
-    grid::free_scales(scheme) && scheme.group != Group::Tensor
+    let rule = matches!(scheme.scale_rule, ScaleRule::Absmax | ScaleRule::Range | ScaleRule::Search);
+    rule && scheme.scale_format.bits() > 8 && scheme.group != Group::Tensor
+}
+
+/// Searched grids of a whole matrix.
+pub(super) struct Searched {
+    pub(super) scheme: Scheme,
+    /// What the scales share.
+    scales: Scales,
+    grids: Vec<Grid>,
+}
+
+impl Searched {
+    /// The best grids of `weight`, for a [searchable] scheme whose nearest grids are those of `start`.
+    pub(super) fn new(
+        weight: MatRef<'_, f32>,
+        start: &Quantized,
+        importance: Option<&[f32]>,
+    ) -> Result<Self, Error> {
+        let (scheme, grouping) = (*start.scheme(), *start.grouping());
+        let levels = Levels::new(&scheme);
+        let mut scales = start.scales().clone();
+        let panels = if joint::applies(&scheme) {
+            let found = joint::blocks(weight, &scheme, &grouping, &levels, importance)?;
+            scales = found.scales;
+            found.grids
+        } else {
+            let store = Store { scheme: &scheme, scales: &scales };
+            grid::panels(weight.nrows(), grouping.rows, |rows| {
+                let first = grouping.index(rows.start, 0);
+                let mut grids = grid::grids_of(start, rows.clone());
+                let mut search = Search::new(&levels, store);
+                let mut weights = Vec::new();
+                let panel = weight.subrows(rows.start, rows.len());
+                grid::each_group(panel, &grouping, |group| {
+                    weigh(importance, &group.columns, group.values.len(), &mut weights);
+                    let grid = &mut grids[group.place];
+                    *grid = search.best(group.values, &weights, Some(*grid), first + group.place);
+                });
+                Ok(grids)
+            })?
+            .concat()
+        };
+        Ok(Self { scheme, scales, grids: panels })
+    }
+
+    pub(super) fn store(&self) -> Store<'_> {
+        Store { scheme: &self.scheme, scales: &self.scales }
+    }
+
+    /// The grids of a panel's rows.
+    pub(super) fn grids_of(&self, rows: Range<usize>, grouping: &Grouping) -> Vec<Grid> {
+        let bands = rows.len().div_ceil(grouping.rows);
+        let first = grouping.index(rows.start, 0);
+        self.grids[first..first + bands * grouping.per_row].to_vec()
+    }
+}
+
+/// The weights of a group's entries: its columns' importance, row after row.
+pub(super) fn weigh(importance: Option<&[f32]>, columns: &Range<usize>, len: usize, weights: &mut Vec<f32>) {
+    weights.clear();
+    match importance.and_then(|h| h.get(columns.clone())) {
+        Some(row) if !row.is_empty() => {
+            while weights.len() < len {
+                weights.extend_from_slice(row);
+            }
+        }
+        _ => weights.resize(len, 1.0),
+    }
 }
 
 /// diag(H) over its mean; all ones without any weight.
@@ -73,66 +150,35 @@ pub(super) fn importance(hessian: MatRef<'_, f64>) -> Vec<f32> {
         .collect()
 }
 
-/// Nearest codes on given grids.
-pub(super) fn nearest_on(weight: MatRef<'_, f32>, levels: &Levels, grids: Vec<Grid>, size: usize) -> Coded {
-    let mut codes = Vec::with_capacity(weight.nrows() * weight.ncols());
-    let groups = weight.ncols().div_ceil(size);
-    let mut buffer = Vec::new();
-    for i in 0..weight.nrows() {
-        let row = rows::row(weight, i, &mut buffer);
-        for (values, grid) in row.chunks(size).zip(&grids[i * groups..]) {
-            codes.extend(values.iter().map(|&value| levels.encode(f64::from(value), *grid).0));
-        }
-    }
-    Coded { codes, grids }
-}
-
-/// The best grids of a panel whose first row is `first` of the whole.
-pub(super) fn grids(
-    weight: MatRef<'_, f32>,
-    start: &Quantized,
-    first: usize,
-    levels: &Levels,
-    importance: Option<&[f32]>,
-) -> Vec<Grid> {
-    let size = start.grouping().size;
-    let ones = vec![1.0; size];
-    let mut grids = grid::grids_of(start, first..first + weight.nrows());
-    let groups = start.grouping().per_row;
-    let mut search = Search { levels, scheme: start.scheme(), values: vec![0.0; size] };
-    let mut buffer = Vec::new();
-    for i in 0..weight.nrows() {
-        let row = rows::row(weight, i, &mut buffer);
-        for (g, (values, grid)) in row.chunks(size).zip(&mut grids[i * groups..]).enumerate() {
-            let weights = importance.and_then(|h| h.get(g * size..g * size + values.len()));
-            let weights = weights.unwrap_or(&ones[..values.len()]);
-            *grid = search.best(values, weights, *grid);
-        }
-    }
-    grids
-}
-
-struct Search<'a> {
+/// The search for the grid of one group after another.
+pub(super) struct Search<'a> {
     levels: &'a Levels,
-    scheme: &'a Scheme,
+    store: Store<'a>,
     /// Code values less the zero point, of the last evaluation.
     values: Vec<f32>,
 }
 
-impl Search<'_> {
-    /// The best grid of one group, starting from `given`.
-    fn best(&mut self, group: &[f32], weights: &[f32], given: Grid) -> Grid {
+impl<'a> Search<'a> {
+    pub(super) fn new(levels: &'a Levels, store: Store<'a>) -> Self {
+        Self { levels, store, values: Vec::new() }
+    }
+
+    /// The best grid of a group that stands at `index` in the storage, never worse than `given`.
+    pub(super) fn best(&mut self, group: &[f32], weights: &[f32], given: Option<Grid>, index: usize) -> Grid {
+        self.values.resize(group.len().max(self.values.len()), 0.0);
         let fold = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
         let (low, high) = group.iter().fold((0.0, 0.0), fold);
         let (low, high) = (f64::from(low), f64::from(high));
+        let given = given.unwrap_or_else(|| self.store.spanning(index, low, high).0);
         let mut best = (given, self.evaluate(group, weights, given).error);
+        let zero = self.store.scheme.zero;
         let skewed: &[(f64, f64)] = &[(1.0, 1.0), (SKEW, 1.0), (1.0, SKEW)];
-        let few = self.scheme.zero == ZeroPoint::Integer && self.levels.bits() <= 3;
+        let few = zero.shifts() && (self.levels.bits() <= 3 || zero != ZeroPoint::Integer);
         let skewed = if few { skewed } else { &skewed[..1] };
         for step in 0..STEPS {
             let shrink = 1.0 - (1.0 - LEAST) * f64::from(step) / f64::from(STEPS - 1);
             for (left, right) in skewed {
-                let (grid, kept) = grid::spanning(low * shrink * left, high * shrink * right, self.scheme);
+                let (grid, kept) = self.store.spanning(index, low * shrink * left, high * shrink * right);
                 if !kept || grid.scale <= 0.0 {
                     continue;
                 }
@@ -140,23 +186,70 @@ impl Search<'_> {
                 if found.error < best.1 {
                     best = (grid, found.error);
                 }
-                let (scale, kept) = grid::stored(found.scale, self.scheme.scale_format);
+                let (scale, kept) = self.store.scale(index, found.scale);
                 if kept && scale > 0.0 {
-                    let grid = Grid { scale, ..grid };
-                    let error = self.evaluate(group, weights, grid).error;
-                    if error < best.1 {
-                        best = (grid, error);
-                    }
+                    self.offer(group, weights, Grid { scale, ..grid }, &mut best);
                 }
+                if matches!(zero, ZeroPoint::Float(_) | ZeroPoint::Fraction { .. })
+                    && let Some(line) = self.line(group, weights, grid, index)
+                {
+                    self.offer(group, weights, line, &mut best);
+                }
+            }
+        }
+        // The line of the best codes gives other codes: until the error no longer falls.
+        for _ in 0..LINES {
+            let last = best.1;
+            if zero.shifts()
+                && zero != ZeroPoint::Integer
+                && let Some(line) = self.line(group, weights, best.0, index)
+            {
+                self.offer(group, weights, line, &mut best);
+            }
+            if best.1 >= last {
+                break;
             }
         }
         best.0
     }
 
+    /// Takes `grid` if it is better.
+    fn offer(&mut self, group: &[f32], weights: &[f32], grid: Grid, best: &mut (Grid, f64)) {
+        let error = self.evaluate(group, weights, grid).error;
+        if error < best.1 {
+            *best = (grid, error);
+        }
+    }
+
+    /// Step 4: the grid of the straight line through the codes that `grid` gives.
+    fn line(&mut self, group: &[f32], weights: &[f32], grid: Grid, index: usize) -> Option<Grid> {
+        self.evaluate(group, weights, grid);
+        let (mut sum, mut sum_c, mut sum_w, mut sum_cc, mut sum_cw) = (0.0_f64, 0.0, 0.0, 0.0, 0.0);
+        for ((&c, &w), &h) in self.values.iter().zip(group).zip(weights) {
+            let (h, c, w) = (f64::from(h), f64::from(c), f64::from(w));
+            sum += h;
+            sum_c += h * c;
+            sum_w += h * w;
+            sum_cc += h * c * c;
+            sum_cw += h * c * w;
+        }
+        let determinant = sum * sum_cc - sum_c * sum_c;
+        if determinant <= 0.0 {
+            return None;
+        }
+        let (scale, kept) = self.store.scale(index, (sum * sum_cw - sum_c * sum_w) / determinant);
+        if !kept || scale <= 0.0 {
+            return None;
+        }
+        // The best intercept for the scale as stored; the codes are less the old zero point.
+        let shift = (sum_w - f64::from(scale) * sum_c) / sum / f64::from(scale);
+        let scheme = self.store.scheme;
+        Some(Grid { scale, zero: scheme.zero.round(scheme.code, f64::from(grid.zero) - shift), minimum: 0.0 })
+    }
+
     /// Weighted squared error of the nearest codes, and the best scale for these codes.
     fn evaluate(&mut self, group: &[f32], weights: &[f32], grid: Grid) -> Found {
-        let Grid { scale, zero } = grid;
-        let zero = f32::from(zero);
+        let Grid { scale, zero, .. } = grid;
         let reciprocal = if scale > 0.0 { scale.recip() } else { 0.0 };
         let (low, high) = self.levels.ends();
         if self.levels.is_whole() {

@@ -2,7 +2,7 @@
 
 mod named;
 
-use crate::{Block, Code, Error, FloatFormat, Group, Grouping, Rate, Table};
+use crate::{Block, Code, Error, FloatFormat, Group, Grouping, Nested, Rate, Table, ZeroPoint};
 use named::all_named;
 pub use named::*;
 
@@ -21,6 +21,9 @@ pub enum ScaleRule {
     /// The scale of the least squared error: `mean |w|` for the signs of `binary`, the exact optimum over all
     /// thresholds for the three values of `ternary`.
     LeastSquares,
+    /// The scale and zero point of the least squared error that a search finds among those that can be stored
+    /// (`Rounder::Mse`).
+    Search,
     /// As the encoder of the block layout has it ([`Block`]).
     Block,
     /// The root mean square of the row, times that of the column: vector codes only ([`vector`](crate::vector)).
@@ -51,18 +54,6 @@ pub enum RatioRule {
     Keep,
 }
 
-/// What a stored code is shifted by before scaling.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
-pub enum ZeroPoint {
-    /// Nothing: `value = s · code value`.
-    None,
-    /// A whole number as wide as a code: `value = s · (code - z)`, `z = rne(-lo / s)`.
-    Integer,
-    /// A minimum beside each scale, stored in the block: `value = s · code + m`. Block layouts only.
-    Min,
-}
-
 /// Where the bits of a matrix lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
@@ -86,7 +77,8 @@ impl Layout {
 /// ```text
 /// ŵ = s · (value(code) - z)
 /// ```
-/// where `s` is rounded to [`Scheme::scale_format`] *before* codes and zero point are chosen.
+/// where `s` is rounded to [`Scheme::scale_format`], and to [`Scheme::nested`], *before* codes and zero point are chosen
+/// (after, under [`ScaleCode::Dynamic`](crate::ScaleCode::Dynamic)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Scheme {
@@ -96,8 +88,11 @@ pub struct Scheme {
     pub group: Group,
     /// How the scale is chosen.
     pub scale_rule: ScaleRule,
-    /// How the scale is stored.
+    /// How the scale is stored; for nested scales, those of their blocks.
     pub scale_format: FloatFormat,
+    /// How scales are a few bits themselves, if they are.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub nested: Option<Nested>,
     /// How codes are shifted.
     pub zero: ZeroPoint,
     /// Where the bits lie. A block layout decides all other fields ([`Block::scheme`]).
@@ -114,7 +109,7 @@ impl Scheme {
     /// The name of this scheme's numbers; `None` for an unnamed mixture. Group and scale format may be any, except
     /// where they belong to the format ([`Scheme::owns_scales`]).
     pub fn name(&self) -> Option<&'static str> {
-        let numbers = |s: &Self| (s.code.with_any_budget(), s.scale_rule, s.zero, s.layout);
+        let numbers = |s: &Self| (s.code.with_any_budget(), s.scale_rule, s.zero, s.layout, s.nested);
         let scales = |s: &Self| s.owns_scales().then_some((s.group, s.scale_format));
         let same = |s: &Self| numbers(s) == numbers(self) && scales(s) == scales(self);
         all_named().find(|(_, s)| same(s)).map(|&(name, _)| name)
@@ -174,15 +169,30 @@ impl Scheme {
         self
     }
 
+    /// This scheme with another zero point.
+    #[must_use]
+    pub const fn with_zero(mut self, zero: ZeroPoint) -> Self {
+        self.zero = zero;
+        self
+    }
+
+    /// This scheme with nested scales, or with plain ones.
+    #[must_use]
+    pub const fn with_nested(mut self, nested: Option<Nested>) -> Self {
+        self.nested = nested;
+        self
+    }
+
     /// Whether the fields fit together.
     ///
     /// # Errors
     /// [`Error::InvalidScheme`] for integers not of 2 to 8 bits; a scale rule and zero point that do not belong
-    /// to the code (unsigned integers take range and an integer zero point, all others no zero point; least
-    /// squares exists for signs and for signed 2-bit integers); 8-bit scales with another rule than theirs
-    /// (E8M0 a power of two, E4M3 absmax); dyadic scales of anything but rows of signed integers under absmax; a
-    /// block layout with other fields than [`Block::scheme`]; or vector codes with another rule or group than theirs,
-    /// or with numbers outside their ranges.
+    /// to the code (unsigned integers take range or search and a zero point, all others no zero point; least
+    /// squares exists for signs and for signed 2-bit integers); zero points of no such width or format; 8-bit scales
+    /// with another rule than theirs (E8M0 a power of two, E4M3 absmax); dyadic scales of anything but rows of signed
+    /// integers under absmax; nested scales of no such width, or of powers of two or in power-of-two ratios; a block
+    /// layout with other fields than [`Block::scheme`]; or vector codes with another rule or group than theirs, or with
+    /// numbers outside their ranges.
     pub fn check(&self) -> Result<(), Error> {
         if let Layout::Block(block) = self.layout {
             let reason = "a block layout has its format's own code, group, scales and minima";
@@ -203,13 +213,29 @@ impl Scheme {
             ScaleRule::LeastSquares => {
                 matches!(self.code, Code::Table(Table::Sign) | Code::Int { bits: 2, signed: true })
             }
+            ScaleRule::Search => true,
             ScaleRule::Block | ScaleRule::Rms => false,
         };
-        let zero = if unsigned { ZeroPoint::Integer } else { ZeroPoint::None };
-        if !rule_fits || self.zero != zero {
+        let zero_fits = if unsigned { self.zero.shifts() } else { self.zero == ZeroPoint::None };
+        if !rule_fits || !zero_fits {
             return Err(Error::InvalidScheme {
                 reason: "scale rule and zero point do not belong to the code",
             });
+        }
+        let zero_exists = match self.zero {
+            ZeroPoint::Float(format) => {
+                matches!(format, FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16)
+            }
+            ZeroPoint::Fraction { bits, fraction } => (1..=8).contains(&bits) && fraction <= 8,
+            ZeroPoint::None | ZeroPoint::Integer | ZeroPoint::Min => true,
+        };
+        if !zero_exists {
+            return Err(Error::InvalidScheme {
+                reason: "zero points are f32, f16 or bf16, or have 1 to 8 bits, up to 8 behind the point",
+            });
+        }
+        if let Some(nested) = &self.nested {
+            return nested.check(self.scale_rule, self.scale_format);
         }
         let format_fits = match self.scale_format {
             FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16 => true,

@@ -1,7 +1,10 @@
 //! The named schemes.
 
 use super::{Layout, PowerRule, ScaleRule, Scheme, ZeroPoint};
-use crate::{Block, Code, FloatFormat, Group, Lattice, MiniFloat, Rate, Table, Trellis};
+use crate::{
+    Block, Code, FloatFormat, Group, Lattice, MiniFloat, Nested, Offset, Rate, ScaleBlock, ScaleCode, Table,
+    Trellis,
+};
 
 /// Codes without a zero point in groups of 64, scaled by absmax.
 const fn scaled(code: Code, scale_format: FloatFormat) -> Scheme {
@@ -10,6 +13,7 @@ const fn scaled(code: Code, scale_format: FloatFormat) -> Scheme {
         group: Group::Size(64),
         scale_rule: ScaleRule::Absmax,
         scale_format,
+        nested: None,
         zero: ZeroPoint::None,
         layout: Layout::Planar,
     }
@@ -25,9 +29,27 @@ const fn asymmetric(bits: u8) -> Scheme {
         group: Group::Size(64),
         scale_rule: ScaleRule::Range,
         scale_format: FloatFormat::F16,
+        nested: None,
         zero: ZeroPoint::Integer,
         layout: Layout::Planar,
     }
+}
+
+/// Integers with a zero point in f16.
+const fn float_zero(bits: u8) -> Scheme {
+    asymmetric(bits).with_zero(ZeroPoint::Float(FloatFormat::F16))
+}
+
+/// Groups of 16 whose scales are whole multiples of an f16 for every 32 of them, and zero points of parts of a step;
+/// both by search.
+const fn nested(bits: u8, scale_bits: u8, zero: ZeroPoint) -> Scheme {
+    let scales = Nested {
+        code: ScaleCode::Linear { bits: scale_bits },
+        block: ScaleBlock::Row(32),
+        offset: Offset::None,
+    };
+    Scheme { scale_rule: ScaleRule::Search, nested: Some(scales), zero, ..asymmetric(bits) }
+        .with_group(Group::Size(16))
 }
 
 const fn table(table: Table) -> Scheme {
@@ -75,6 +97,23 @@ pub const UINT4: Scheme = asymmetric(4);
 pub const UINT3: Scheme = asymmetric(3);
 /// 2-bit integers with integer zero point, groups of 64, f16 scales.
 pub const UINT2: Scheme = asymmetric(2);
+/// 8-bit integers with an f16 zero point, groups of 64, f16 scales: the storage of HQQ.
+pub const UINT8_F: Scheme = float_zero(8);
+/// 4-bit integers with an f16 zero point, groups of 64, f16 scales: the storage of HQQ.
+pub const UINT4_F: Scheme = float_zero(4);
+/// 3-bit integers with an f16 zero point, groups of 64, f16 scales: the storage of HQQ.
+pub const UINT3_F: Scheme = float_zero(3);
+/// 2-bit integers with an f16 zero point, groups of 64, f16 scales: the storage of HQQ.
+pub const UINT2_F: Scheme = float_zero(2);
+/// 4-bit integers in groups of 16 with 3-bit scales and 4-bit zero points of half steps, an f16 for every 32 groups:
+/// 4.47 bits (4.48 at `in` = 384). Scales and zero points by search.
+pub const UINT4_N: Scheme = nested(4, 3, ZeroPoint::Fraction { bits: 4, fraction: 1 });
+/// 3-bit integers in groups of 16 with 3-bit scales and 3-bit zero points of half steps, an f16 for every 32 groups:
+/// 3.41 bits (3.42 at `in` = 384). Scales and zero points by search.
+pub const UINT3_N: Scheme = nested(3, 3, ZeroPoint::Fraction { bits: 3, fraction: 1 });
+/// 2-bit integers in groups of 16 with 4-bit scales and 5-bit zero points of eighths of a step, an f16 for every 32
+/// groups: 2.59 bits (2.60 at `in` = 384). Scales and zero points by search.
+pub const UINT2_N: Scheme = nested(2, 4, ZeroPoint::Fraction { bits: 5, fraction: 3 });
 /// NF4, groups of 64, f32 scales.
 pub const NF4: Scheme = table(Table::Nf4);
 /// NF3, groups of 64, f32 scales.
@@ -83,6 +122,16 @@ pub const NF3: Scheme = table(Table::Nf3);
 pub const NF2: Scheme = table(Table::Nf2);
 /// bitsandbytes' FP4, groups of 64, f32 scales.
 pub const BNB_FP4: Scheme = table(Table::BnbFp4);
+/// NF4 with QLoRA's double quantization: groups of 64 whose scales are 8-bit codes in runs of 256, 4.127 bits. Equal to
+/// bitsandbytes' `nf4` with `compress_statistics`.
+pub const NF4_DQ: Scheme = NF4.with_nested(Some(Nested::QLORA));
+/// NF4 with LQ-LoRA's double quantization: groups of 64 whose scales are 8 bits above the least, in runs of 256 with one
+/// bf16, 4.126 bits.
+pub const NF4_LQ: Scheme =
+    NF4.with_nested(Some(Nested::lq_lora(8, 256))).with_scale_format(FloatFormat::Bf16);
+/// AF4, groups of 64, f32 scales: the 16 values of the least mean absolute error on blocks of 64 normal numbers
+/// (arXiv 2306.06965).
+pub const AF4: Scheme = table(Table::Af4);
 /// Floats E4M3, one f32 scale per row.
 pub const FP8_E4M3: Scheme = fp8(MiniFloat::E4m3);
 /// Floats E5M2, one f32 scale per row.
@@ -144,7 +193,7 @@ pub const IQ4_NL: Scheme = Block::Iq4Nl.scheme();
 
 /// Every named scheme of scalar codes with its default group size and scale format, by the name used in files, flags
 /// and code.
-pub const NAMED: [(&str, Scheme); 42] = [
+pub const NAMED: [(&str, Scheme); 52] = [
     ("int8", INT8),
     ("int7", INT7),
     ("int6", INT6),
@@ -159,9 +208,19 @@ pub const NAMED: [(&str, Scheme); 42] = [
     ("uint4", UINT4),
     ("uint3", UINT3),
     ("uint2", UINT2),
+    ("uint8-f", UINT8_F),
+    ("uint4-f", UINT4_F),
+    ("uint3-f", UINT3_F),
+    ("uint2-f", UINT2_F),
+    ("uint4-n", UINT4_N),
+    ("uint3-n", UINT3_N),
+    ("uint2-n", UINT2_N),
     ("nf4", NF4),
     ("nf3", NF3),
     ("nf2", NF2),
+    ("nf4-dq", NF4_DQ),
+    ("nf4-lq", NF4_LQ),
+    ("af4", AF4),
     ("bnb-fp4", BNB_FP4),
     ("fp8-e4m3", FP8_E4M3),
     ("fp8-e5m2", FP8_E5M2),
@@ -196,6 +255,7 @@ const fn vector(code: Code) -> Scheme {
         group: Group::Row,
         scale_rule: ScaleRule::Rms,
         scale_format: FloatFormat::F16,
+        nested: None,
         zero: ZeroPoint::None,
         layout: Layout::Planar,
     }

@@ -10,7 +10,7 @@
 //! Source: AWQ, arXiv 2306.00978, section 3.2 and its released code (whose n is 20, and whose loss, the mean squared
 //! difference of the layer's outputs, is this form with H the calibration's Gram matrix). The released code shares one λ
 //! among layers that share an input, to fold it into what is before them; here each layer has its own. Its second step,
-//! the search for a clipping range, is a rounder: [`Rounder::Clip`](crate::Rounder::Clip).
+//! the search for a clipping range, is a rounder: [`Rounder::Clip`].
 
 use super::Smooth;
 use crate::{Error, FloatFormat, Rounder, Scheme, quantize, rows};

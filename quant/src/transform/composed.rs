@@ -111,7 +111,7 @@ impl Transform {
     /// # Errors
     /// [`Error::ShapeMismatch`] when the length is no multiple of the width.
     pub fn forward<T: Scalar>(&self, rows: &mut [T]) -> Result<(), Error> {
-        self.into_basis(rows, self.smooth.as_ref().map(Smooth::inverse))
+        self.enter(rows, self.smooth.as_ref().map(Smooth::inverse))
     }
 
     /// x ← x·T⁻¹: what [`Transform::forward`] did, undone.
@@ -119,7 +119,7 @@ impl Transform {
     /// # Errors
     /// As [`Transform::forward`].
     pub fn inverse<T: Scalar>(&self, rows: &mut [T]) -> Result<(), Error> {
-        self.out_of_basis(rows, self.smooth.as_ref().map(Smooth::forward))
+        self.leave(rows, self.smooth.as_ref().map(Smooth::forward))
     }
 
     /// w ← w·T⁻ᵀ: weights into the quantizer's basis.
@@ -127,7 +127,7 @@ impl Transform {
     /// # Errors
     /// As [`Transform::forward`].
     pub fn inverse_transpose<T: Scalar>(&self, rows: &mut [T]) -> Result<(), Error> {
-        self.into_basis(rows, self.smooth.as_ref().map(Smooth::forward))
+        self.enter(rows, self.smooth.as_ref().map(Smooth::forward))
     }
 
     /// q̃ ← q̃·Tᵀ: what [`Transform::inverse_transpose`] did, undone.
@@ -135,7 +135,7 @@ impl Transform {
     /// # Errors
     /// As [`Transform::forward`].
     pub fn transpose<T: Scalar>(&self, rows: &mut [T]) -> Result<(), Error> {
-        self.out_of_basis(rows, self.smooth.as_ref().map(Smooth::inverse))
+        self.leave(rows, self.smooth.as_ref().map(Smooth::inverse))
     }
 
     /// `TᵀHT`: the form under which errors of `Q̃` count when those of `W` count under H. O(in² · log in), or
@@ -159,7 +159,7 @@ impl Transform {
         Ok(Mat::from_fn(n, n, |i, j| 0.5 * (at(i, j) + at(j, i))))
     }
 
-    fn into_basis<T: Scalar>(&self, rows: &mut [T], factors: Option<Vec<f32>>) -> Result<(), Error> {
+    fn enter<T: Scalar>(&self, rows: &mut [T], factors: Option<Vec<f32>>) -> Result<(), Error> {
         self.check(rows.len())?;
         if let Some(factors) = factors {
             scale(rows, &factors);
@@ -176,7 +176,7 @@ impl Transform {
         Ok(())
     }
 
-    fn out_of_basis<T: Scalar>(&self, rows: &mut [T], factors: Option<Vec<f32>>) -> Result<(), Error> {
+    fn leave<T: Scalar>(&self, rows: &mut [T], factors: Option<Vec<f32>>) -> Result<(), Error> {
         self.check(rows.len())?;
         if let Some(rotation) = &self.rotation {
             rotation.inverse_slice(rows)?;

@@ -50,7 +50,7 @@ impl<'a> Decoder<'a> {
             matrix,
             columns,
             column_scales: columns.scales().iter().map(|&code| scale::value(code)).collect(),
-            row_scales: matrix.scales().to_f32(),
+            row_scales: matrix.scales().floats().to_f32(),
             outliers,
             code,
             level,

@@ -8,9 +8,6 @@ use crate::{Code, Error, Floats, Lattice, Quantized, Rate, Rounded, Scheme, Trel
 use alloc::{vec, vec::Vec};
 use num_traits::Float;
 
-/// Columns or rows that one task codes. Fixed; results do not depend on it.
-const PER_TASK: usize = 8;
-
 /// Codes the row-major `weight` by `scheme`, whose code is a vector code.
 ///
 /// # Errors
@@ -109,7 +106,7 @@ pub(crate) fn assemble(
     }
     let scales = Floats::encode(row_scales, prepared.format);
     let quantized = Quantized::from_vector_parts(shape, scheme, codes, scales, parts)?;
-    Ok(Rounded { quantized, widened_from: prepared.widened_from })
+    Ok(Rounded { widened_from: prepared.widened_from, ..Rounded::new(quantized) })
 }
 
 fn trellis_plain(
@@ -145,6 +142,8 @@ fn parallel<B, R: Send>(
     #[cfg(feature = "std")]
     {
         use rayon::prelude::*;
+        /// Columns or rows that one task codes. Results do not depend on it.
+        const PER_TASK: usize = 8;
         (0..count).into_par_iter().with_min_len(PER_TASK).map_init(fresh, task).collect()
     }
     #[cfg(not(feature = "std"))]
@@ -219,5 +218,5 @@ fn lattice_plain(
     let parts = ColumnParts::new(shape, &scheme, scales, Vec::new(), prepared.outliers(&values)?)?;
     let row_scales = Floats::encode(&prepared.row_scales, prepared.format);
     let quantized = Quantized::from_vector_parts(shape, scheme, codes, row_scales, parts)?;
-    Ok(Rounded { quantized, widened_from: prepared.widened_from })
+    Ok(Rounded { widened_from: prepared.widened_from, ..Rounded::new(quantized) })
 }

@@ -29,6 +29,7 @@ use crate::{
     Code, Error, FloatFormat, Floats, Grouping, PartLengths, Rate, Scheme, Trellis, trellis::stream,
 };
 use alloc::vec::Vec;
+#[cfg(feature = "solve")]
 pub(crate) use coder::{Coded, ColumnCoder, Encoders, LARGEST_ROW_SCALE, Prepared};
 pub(crate) use decoder::Decoder;
 pub use outlier::Outliers;
@@ -120,11 +121,11 @@ pub(crate) fn part_lengths(shape: (usize, usize), scheme: &Scheme) -> Result<Par
     let (rows, cols) = shape;
     let too_large = Error::TooLarge { what: "codes" };
     scheme.check()?;
-    let lengths = |codes, rates: usize| PartLengths {
-        codes,
-        scales: rows,
-        zeros: 0,
-        columns: cols.saturating_add(rates),
+    let lengths = |codes: usize, rates: usize| {
+        let columns = cols.saturating_add(rates);
+        let scales = rows.saturating_mul(scheme.scale_format.bytes());
+        let bytes = codes.saturating_add(scales).saturating_add(columns);
+        PartLengths { codes, scales: rows, scale_codes: 0, zeros: 0, columns, bytes }
     };
     match scheme.code {
         Code::Trellis(Trellis { rate: Rate::Uniform(rate), .. }) => {

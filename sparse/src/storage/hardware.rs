@@ -13,7 +13,7 @@
 //! place = ⌊c/2⌋·2m + 2·r' + c mod 2
 //! ```
 //! CUTLASS's reordering, as PyTorch's `sparse_semi_structured_from_dense_cutlass` has it. (Other releases have another
-//! row map, which is why [`NmMatrix`](super::NmMatrix) keeps indices in plain order.) cuSPARSELt's compressed buffer is
+//! row map, which is why [`NmMatrix`] keeps indices in plain order.) cuSPARSELt's compressed buffer is
 //! opaque and made by its library from such values.
 
 use super::{NmMatrix, Values};

@@ -2,6 +2,7 @@
 //! that a crate's own unit tests can use it without meeting a second copy of their types.
 //!
 //! * [`tolerance`]: comparisons that fail on NaN.
+//! * [`fuzz`]: random cases until time is up.
 //! * [`guarded`]: buffers that show stray writes.
 //! * [`strategy`]: proptest strategies for matrices that are unkind to quantizers.
 //!
@@ -12,6 +13,7 @@
 //! * `text`: which sentences calibrate and which are held out.
 //! * `calibration`: moments of the linear layers' inputs, and the file that carries them.
 
+pub mod fuzz;
 pub mod guarded;
 pub mod strategy;
 pub mod tolerance;

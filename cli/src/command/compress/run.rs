@@ -6,7 +6,7 @@ use std::time::Instant;
 use rankbit::linalg::faer::MatRef;
 use rankbit::lowrank::split::file::{self, Part};
 use rankbit::lowrank::{Input, Recipe, Step, fit, preset};
-use rankbit::quant::{Group, Scheme, part_lengths, scheme};
+use rankbit::quant::{Scheme, part_lengths, scheme};
 
 use super::args::{Args, ReportKind, RestRule, cores};
 use super::budget::{Allocation, PlanFile};
@@ -210,7 +210,7 @@ impl Job {
     /// Ranks, groups, names and calibration, all from headers.
     fn check(&self, budget: bool) -> Result<(), Error> {
         if let Some(scheme) = &self.plan.scheme
-            && scheme.group == Group::Size(0)
+            && matches!(scheme.group.over((1, 1)), Err(rankbit::quant::Error::GroupSize { .. }))
         {
             return Err(Error::input(self.reader.path(), "group 0: a group has at least one entry"));
         }

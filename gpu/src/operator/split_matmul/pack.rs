@@ -97,7 +97,7 @@ impl Packed {
                 let at = (tile * groups + group) * ROWS + row_of_tile;
                 scales[at] = matrix.scale(row, source);
                 if let Some(word) = zeros.get_mut(at / 4) {
-                    *word |= u32::from(matrix.zero_point(row, source)) << (8 * (at % 4));
+                    *word |= u32::from(matrix.zero_code(row, source)) << (8 * (at % 4));
                 }
             }
         }
@@ -196,12 +196,42 @@ mod tests {
                         let of = column / matrix.grouping().size;
                         assert_eq!(packed.scales[at], matrix.scale(row, of), "{group:?} {cols}");
                         let zero = packed.zeros[at / 4] >> (8 * (at % 4)) & 255;
-                        assert_eq!(zero, u32::from(matrix.zero_point(row, of)));
+                        assert_eq!(zero, u32::from(matrix.zero_code(row, of)));
                     }
                 }
                 assert!(seen.iter().all(|&n| n == 1), "{group:?} {cols}: {seen:?}");
                 assert!(packed.groups << packed.shift.min(20) >= packed.lines);
             }
+        }
+    }
+
+    /// Nested scales and groups of several rows arrive as the scale of each row; other zero points are refused by name.
+    #[test]
+    fn scales_of_every_kind_arrive() {
+        use rankbit_quant::{Quantized, Rounder, quantize};
+        let values: Vec<f32> = (0..20 * 96_u16).map(|i| f32::from(i * 7919 % 251) / 251.0 - 0.4).collect();
+        let weight = rankbit_linalg::faer::MatRef::from_row_major_slice(&values, 20, 96);
+        let quantized =
+            |scheme: Scheme| -> Quantized { quantize(weight, &scheme, Rounder::Nearest).unwrap().quantized };
+        for scheme in [
+            scheme::NF4_DQ.with_group(Group::Size(16)),
+            scheme::NF4_LQ.with_group(Group::Size(48)),
+            scheme::UINT4.with_group(Group::Block { rows: 3, cols: 32 }),
+        ] {
+            let matrix = quantized(scheme);
+            let packed = Packed::new(&matrix).unwrap();
+            for row in 0..20 {
+                for column in 0..96 {
+                    let group = column / COLUMNS >> packed.shift;
+                    let at = (row / ROWS * packed.groups + group) * ROWS + row % ROWS;
+                    assert_eq!(packed.scales[at], matrix.scale(row, column / matrix.grouping().size));
+                }
+            }
+        }
+        for scheme in [scheme::UINT4_F, scheme::UINT4_N, scheme::UINT2_N, scheme::AF4] {
+            assert!(
+                matches!(Packed::new(&quantized(scheme)), Err(Error::Unsupported { scheme: s }) if s == scheme)
+            );
         }
     }
 

@@ -68,10 +68,10 @@ pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> 
 /// `X·Rᵀ`, row-major `[tokens, r]`, for `right: [r, in]`.
 fn project(x: MatRef<'_, f32>, right: &[f32]) -> Vec<f32> {
     let mut buffer = Vec::new();
-    let mut projected = Vec::new();
-    for token in 0..x.nrows() {
-        let x = rows::row(x, token, &mut buffer);
-        projected.extend(right.chunks_exact(x.len().max(1)).map(|r| dot(x, r)));
+    let rank = right.len().checked_div(x.ncols()).unwrap_or(0);
+    let mut projected = alloc::vec![0.0; x.nrows() * rank];
+    for (token, out) in projected.chunks_exact_mut(rank.max(1)).enumerate() {
+        matmul::dots_into(rows::row(x, token, &mut buffer), right, out);
     }
     projected
 }
