@@ -55,7 +55,7 @@ fn relative(weight: MatRef<'_, f32>, found: &Mat<f32>) -> f64 {
     let (mut error, mut norm) = (0.0, 0.0);
     for j in 0..weight.ncols() {
         for i in 0..weight.nrows() {
-            error += f64::from(weight[(i, j)] - found[(i, j)]).powi(2);
+            error += (f64::from(weight[(i, j)]) - f64::from(found[(i, j)])).powi(2);
             norm += f64::from(weight[(i, j)]).powi(2);
         }
     }
