@@ -290,7 +290,7 @@ fn trellis_codes_without_calibration() {
     for (format, bits, error, held_out_error, cosine) in [
         ("trellis4", 4.06, 0.0689, 0.05335, 0.9868),
         ("trellis3", 3.06, 0.1343, 0.1047, 0.9480),
-        ("trellis2", 2.06, 0.2643, 0.2082, 0.8066),
+        ("trellis2", 2.06, 0.2643, 0.2082, 0.7950),
     ] {
         let found = run(&["--method", "rtn", "--format", format]);
         assert!(found.bits <= bits, "{format}: {}", found.bits);
