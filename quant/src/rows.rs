@@ -21,6 +21,16 @@ pub fn row<'a>(matrix: MatRef<'a, f32>, row: usize, buffer: &'a mut Vec<f32>) ->
     }
 }
 
+/// All rows of `matrix`, one behind the other.
+#[cfg(feature = "solve")]
+pub fn packed(matrix: MatRef<'_, f32>) -> Vec<f32> {
+    let (mut packed, mut buffer) = (Vec::with_capacity(matrix.nrows() * matrix.ncols()), Vec::new());
+    for index in 0..matrix.nrows() {
+        packed.extend_from_slice(row(matrix, index, &mut buffer));
+    }
+    packed
+}
+
 /// A matrix that is read row by row: what rounding to nearest needs to know of one.
 pub(crate) trait Rows: Copy {
     /// Number of rows.

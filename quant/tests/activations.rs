@@ -332,6 +332,9 @@ fn bad_inputs_are_errors() {
 /// No tokens, no outputs, no inputs; and entries at both ends of f32's range.
 #[test]
 fn empty_sides_and_extremes_work() {
+    // More rows than anyone could count, and no token to make them matter.
+    let huge = rankbit_quant::nearest::quantize_rows(&[], (usize::MAX, 0), &scheme::INT8).unwrap().quantized;
+    quantized::apply_rows_with(&huge, &Activation::INT8, &[], 0, &mut [], |_, _| {}).unwrap();
     for policy in [
         Activation::INT8,
         Activation::INT4,

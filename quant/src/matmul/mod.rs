@@ -57,11 +57,18 @@ pub fn apply_into(weight: &Quantized, x: MatRef<'_, f32>, y: MatMut<'_, f32>) ->
 pub fn apply_with(
     weight: &Quantized,
     x: MatRef<'_, f32>,
-    mut y: MatMut<'_, f32>,
+    y: MatMut<'_, f32>,
     finish: impl Fn(usize, &mut [f32]) + Send + Sync,
 ) -> Result<(), Error> {
-    let (out, features) = weight.shape();
-    let tokens = x.nrows();
+    check_shapes(weight, x, y.as_ref())?;
+    products(weight, &rows::packed(x), x.nrows(), finish, into_columns(y));
+    Ok(())
+}
+
+/// Whether inputs and outputs fit the weight.
+#[cfg(feature = "solve")]
+fn check_shapes(weight: &Quantized, x: MatRef<'_, f32>, y: MatRef<'_, f32>) -> Result<(), Error> {
+    let ((out, features), tokens) = (weight.shape(), x.nrows());
     for (what, expected, found) in [
         ("activations", (tokens, features), (x.nrows(), x.ncols())),
         ("output", (tokens, out), (y.nrows(), y.ncols())),
@@ -70,17 +77,26 @@ pub fn apply_with(
             return Err(Error::ShapeMismatch { what, expected, found });
         }
     }
-    let mut packed_x = vec::Vec::with_capacity(tokens * features);
-    let mut buffer = vec::Vec::new();
-    for token in 0..tokens {
-        packed_x.extend_from_slice(rows::row(x, token, &mut buffer));
-    }
-    products(weight, &packed_x, tokens, finish, |row, values| {
+    Ok(())
+}
+
+/// Stores the outputs of each weight row in its column of `y`, `[tokens, out]`.
+#[cfg(feature = "solve")]
+fn into_columns(mut y: MatMut<'_, f32>) -> impl FnMut(usize, &[f32]) {
+    move |row, values| {
         for (entry, &value) in y.as_mut().col_mut(row).iter_mut().zip(values) {
             *entry = value;
         }
-    });
-    Ok(())
+    }
+}
+
+/// The same for a row-major `y`.
+fn into_row_major(y: &mut [f32], out: usize) -> impl FnMut(usize, &[f32]) {
+    move |row, values| {
+        for (y, &value) in y.chunks_exact_mut(out.max(1)).zip(values) {
+            y[row] = value;
+        }
+    }
 }
 
 /// `Y = X·Ŵᵀ` for the row-major `x`, `[tokens, in]`, into the row-major `y`, `[tokens, out]`. Cost
@@ -107,11 +123,7 @@ pub fn apply_rows_with(
     let (out, features) = weight.shape();
     rows::check_len("activations", x.len(), (tokens, features))?;
     rows::check_len("output", y.len(), (tokens, out))?;
-    products(weight, x, tokens, finish, |row, values| {
-        for (y, &value) in y.chunks_exact_mut(out.max(1)).zip(values) {
-            y[row] = value;
-        }
-    });
+    products(weight, x, tokens, finish, into_row_major(y, out));
     Ok(())
 }
 

@@ -40,34 +40,17 @@ pub fn apply_with(
     weight: &Quantized,
     activation: &Activation,
     x: MatRef<'_, f32>,
-    mut y: MatMut<'_, f32>,
+    y: MatMut<'_, f32>,
     finish: impl Fn(usize, &mut [f32]) + Send + Sync,
 ) -> Result<(), Error> {
-    let (out, features) = weight.shape();
-    let tokens = x.nrows();
-    for (what, expected, found) in [
-        ("activations", (tokens, features), (x.nrows(), x.ncols())),
-        ("output", (tokens, out), (y.nrows(), y.ncols())),
-    ] {
-        if expected != found {
-            return Err(Error::ShapeMismatch { what, expected, found });
-        }
-    }
+    super::check_shapes(weight, x, y.as_ref())?;
     if activation.is_float() {
         return super::apply_with(weight, x, y, finish);
     }
-    let (mut packed, mut buffer) = (Vec::with_capacity(tokens * features), Vec::new());
-    for token in 0..tokens {
-        packed.extend_from_slice(rows::row(x, token, &mut buffer));
+    match activation.quantize(&rows::packed(x), (x.nrows(), x.ncols()))? {
+        None => super::apply_with(weight, x, y, finish)?,
+        Some(quantized) => products(weight, &quantized, finish, super::into_columns(y)),
     }
-    let Some(quantized) = activation.quantize(&packed, (tokens, features))? else {
-        return super::apply_with(weight, x, y, finish);
-    };
-    products(weight, &quantized, finish, |row, values| {
-        for (entry, &value) in y.as_mut().col_mut(row).iter_mut().zip(values) {
-            *entry = value;
-        }
-    });
     Ok(())
 }
 
@@ -108,11 +91,7 @@ pub fn apply_quantized_with(
         return Err(Error::ShapeMismatch { what: "activations", expected, found });
     }
     rows::check_len("output", y.len(), (tokens, out))?;
-    products(weight, x, finish, |row, values| {
-        for (y, &value) in y.chunks_exact_mut(out.max(1)).zip(values) {
-            y[row] = value;
-        }
-    });
+    products(weight, x, finish, super::into_row_major(y, out));
     Ok(())
 }
 
@@ -124,6 +103,9 @@ fn products(
     mut store: impl FnMut(usize, &[f32]),
 ) {
     let ((out, features), tokens) = (weight.shape(), x.shape().0);
+    if tokens == 0 {
+        return;
+    }
     let inputs = Inputs::new(weight, x);
     let decoder = weight.decoder();
     let kernels = Kernels::current();

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::args::Args;
 use super::run::Job;
 use crate::candidates;
+use crate::container::record;
 use crate::container::writer::AtomicFile;
-use crate::container::{convert, record};
 use crate::error::Error;
 use crate::memory;
 use crate::method::{Method, scheme_in};
@@ -150,10 +150,7 @@ impl Job {
         let tensor = self.tensor(index)?;
         let name = tensor.name.as_str();
         let fail = |error: &dyn std::fmt::Display| self.reader.tensor_error(name, error);
-        let Some(format) = convert::float_format(tensor.dtype) else {
-            return Err(fail(&"is not of f32, f16 or bf16"));
-        };
-        let loaded = self.reader.load(tensor, format, cols)?;
+        let loaded = self.load(tensor, cols)?;
         let weight = MatRef::from_row_major_slice(&loaded.values, rows, cols);
         let moments = match &self.calibration {
             Some(calibration) => calibration.load(name, (rows, cols))?,

@@ -17,7 +17,7 @@ use crate::calibration::{Calibration, Needs};
 use crate::command::{Global, check_outputs};
 use crate::container::convert;
 use crate::container::header::Tensor;
-use crate::container::reader::Reader;
+use crate::container::reader::{Loaded, Reader};
 use crate::container::record::{self, GroupName, Record, part_name};
 use crate::container::writer::{AtomicFile, Spill};
 use crate::error::{Error, printable};
@@ -347,6 +347,14 @@ impl Job {
         }
     }
 
+    /// Reads a tensor of floats as a matrix of `cols` columns.
+    pub(super) fn load(&self, tensor: &Tensor, cols: usize) -> Result<Loaded, Error> {
+        match convert::float_format(tensor.dtype) {
+            Some(format) => self.reader.load(tensor, format, cols),
+            None => Err(self.reader.tensor_error(&tensor.name, "is not of f32, f16 or bf16")),
+        }
+    }
+
     /// Reads and fits one tensor.
     fn fit_one(
         &self,
@@ -359,10 +367,7 @@ impl Job {
         let tensor = self.tensor(index)?;
         let name = tensor.name.as_str();
         let fail = |error: &dyn std::fmt::Display| self.reader.tensor_error(name, error);
-        let Some(format) = convert::float_format(tensor.dtype) else {
-            return Err(fail(&"is not of f32, f16 or bf16"));
-        };
-        let loaded = self.reader.load(tensor, format, cols)?;
+        let loaded = self.load(tensor, cols)?;
         let weight = MatRef::from_row_major_slice(&loaded.values, rows, cols);
         let moments = match &self.calibration {
             Some(calibration) if !rest => calibration.load(name, (rows, cols))?,

@@ -78,11 +78,7 @@ fn project(x: MatRef<'_, f32>, right: &[f32]) -> Vec<f32> {
 
 /// `X·T`, row-major.
 fn transformed(x: MatRef<'_, f32>, transform: &Transform) -> Result<Vec<f32>, Error> {
-    let mut buffer = Vec::new();
-    let mut transformed = Vec::with_capacity(x.nrows() * x.ncols());
-    for token in 0..x.nrows() {
-        transformed.extend_from_slice(rows::row(x, token, &mut buffer));
-    }
+    let mut transformed = rows::packed(x);
     transform.forward(&mut transformed)?;
     Ok(transformed)
 }
