@@ -147,7 +147,7 @@ pub(crate) fn hessian(
     let rounders = || {
         recipe.round.iter().filter_map(|step| match step {
             Step::Quantize { rounder, .. } => Some(rounder),
-            Step::LowRank { .. } => None,
+            Step::LowRank { .. } | Step::Sparse { .. } => None,
         })
     };
     let required = rounders().any(Rounder::needs_hessian);
@@ -181,7 +181,7 @@ fn needed<'a>(input: &Input<'a>, needed: &'static str) -> Result<&'a Moments, Er
 fn scheme_of(recipe: &Recipe) -> Result<&Scheme, Error> {
     let mut schemes = recipe.round.iter().filter_map(|step| match step {
         Step::Quantize { scheme, .. } => Some(scheme),
-        Step::LowRank { .. } => None,
+        Step::LowRank { .. } | Step::Sparse { .. } => None,
     });
     schemes.next().ok_or(Error::InvalidRecipe { reason: "a transform needs a quantizing step" })
 }

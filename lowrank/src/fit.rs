@@ -1,13 +1,14 @@
 //! Runs a recipe on one matrix: see [`fit`].
 
 use crate::basis;
-use crate::part::{LowRankPart, QuantizedPart, branch_residual, check_range};
-use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
+use crate::part::{LowRankPart, QuantizedPart, SparsePart, check_range, residual};
+use crate::{Error, Recipe, Space, Split, Step, Stop, TransformRule};
 use alloc::{vec, vec::Vec};
 use core::fmt;
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{Metric, MetricRoot, Moments, Stream, svd};
-use rankbit_quant::{FloatFormat, Quantized, Rounder};
+use rankbit_quant::{FloatFormat, Rounder};
+use rankbit_sparse::SparseMatrix;
 
 /// Damping of a Gram metric, as a fraction of its mean diagonal: keeps directions that calibration never saw
 /// from being free.
@@ -73,6 +74,11 @@ pub enum Adjustment {
         /// The format asked for.
         asked: FloatFormat,
     },
+    /// The value format's range was too small: kept values of the sparse term are f32.
+    ValuesWidened {
+        /// The format asked for.
+        asked: FloatFormat,
+    },
     /// The width has no Hadamard matrix that is built in: the rotation mixes blocks of it.
     RotatedInBlocks {
         /// The width.
@@ -93,6 +99,7 @@ impl fmt::Display for Adjustment {
             Self::ScalesWidened { asked } => ("scales", asked),
             Self::FactorsWidened { asked } => ("low-rank factors", asked),
             Self::SmoothingWidened { asked } => ("smoothing factors", asked),
+            Self::ValuesWidened { asked } => ("values of the sparse term", asked),
             Self::RotatedInBlocks { size, block } => {
                 return write!(
                     f,
@@ -107,12 +114,12 @@ impl fmt::Display for Adjustment {
 /// Runs `recipe` on `weight` (`[out, in]`, any strides).
 ///
 /// ```text
-/// minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R
+/// minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R + S
 /// ```
 /// 1. The transform `T` is fixed, from the calibration and the weight.
-/// 2. Each step of a round replaces its own term, given the other: a projection onto the quantizer's grid or onto
-///    rank r. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
-/// 3. The best iterate is kept: plain rounding is no projection onto a convex set, so iterates can get worse.
+/// 2. Each step of a round replaces its own term, given the others: a projection onto the quantizer's grid, onto rank r
+///    or onto a pattern of non-zeros. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
+/// 3. The best iterate is kept: plain rounding is no projection onto a convex set, nor is pruning, so iterates can get worse.
 /// 4. The reported errors are measured anew on the f32 reconstruction of what is returned.
 ///
 /// Cost per round: one decode and one residual, O(out·in·r), one SVD of rank r, and the metric's norm (a Gram
@@ -217,6 +224,19 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
                     return Err(Error::RankOutOfRange { rank, max });
                 }
             }
+            Step::Sparse { ref pattern, ref pruner, refit, ref values } => {
+                SparseMatrix::check(pattern, values)?;
+                if input.moments.is_none() && (refit || pruner.needs_gram()) {
+                    return Err(Error::MissingCalibration {
+                        needed: "the Gram matrix of the layer's inputs",
+                    });
+                }
+                if input.moments.is_none() && pruner.needs_moments() {
+                    return Err(Error::MissingCalibration {
+                        needed: "the second moments of the layer's inputs",
+                    });
+                }
+            }
         }
     }
     if let Some(moments) = input.moments
@@ -237,7 +257,7 @@ struct State<'a> {
     weight: MatRef<'a, f32>,
     split: Split,
     work: Vec<f32>,
-    wants: (bool, bool),
+    wants: [bool; 3],
     root: MetricRoot,
     method: svd::Method,
     accept: Metric,
@@ -245,6 +265,7 @@ struct State<'a> {
     calibration: Option<Metric>,
     /// `TᵀHT`, for rounders that weigh errors by the layer's inputs.
     hessian: Option<Mat<f64>>,
+    moments: Option<&'a Moments>,
     /// What an error of each output counts.
     row_weights: Option<&'a [f64]>,
     adjustments: Vec<Adjustment>,
@@ -268,7 +289,8 @@ impl<'a> State<'a> {
         let accept = space(recipe.metric.accept)?;
         let hessian = basis::hessian(recipe, input, transform.as_ref())?;
         let weight_norm = accept.norm_squared(weight).map_err(|e| named(weight, e))?;
-        let low_rank = recipe.round.iter().any(|step| matches!(step, Step::LowRank { .. }));
+        let has = |kind: fn(&Step) -> bool| recipe.round.iter().any(kind);
+        let low_rank = has(|step| matches!(step, Step::LowRank { .. }));
         let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
         let seed = Stream::derive_seed(recipe.seed, input.name);
         Ok(Self {
@@ -276,7 +298,11 @@ impl<'a> State<'a> {
             weight,
             split: Split::new(shape, transform, None, None)?.with_activation(activation)?,
             work: vec![0.0; shape.0 * shape.1],
-            wants: (recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. })), low_rank),
+            wants: [
+                has(|step| matches!(step, Step::Quantize { .. })),
+                low_rank,
+                has(|step| matches!(step, Step::Sparse { .. })),
+            ],
             root: project.root(DAMPING)?,
             method: svd::Method::Auto(svd::RandomizedOptions {
                 seed,
@@ -287,6 +313,7 @@ impl<'a> State<'a> {
             weight_norm,
             calibration,
             hessian,
+            moments: input.moments,
             row_weights: input.moments.and_then(Moments::row_weight),
             adjustments,
         })
@@ -294,9 +321,9 @@ impl<'a> State<'a> {
 
     /// Runs one step: its term is replaced.
     fn run(&mut self, step: &Step) -> Result<(), Error> {
-        let split = &self.split;
-        let (mut base, mut low_rank): (Option<Quantized>, Option<LowRank>);
+        let (weight, split, work) = (self.weight, &self.split, &mut self.work);
         let mut adjustments = Vec::new();
+        let (base, low_rank, sparse);
         match step {
             Step::Quantize { scheme, rounder } => {
                 let hessian = self.hessian.as_ref().map(|gram| gram.as_ref());
@@ -306,23 +333,20 @@ impl<'a> State<'a> {
                     }
                     other => other,
                 };
-                let (transform, row_weights) = (split.transform(), self.row_weights);
-                let part = QuantizedPart { scheme, rounder, transform, hessian, row_weights };
-                base = Some(part.project(self.weight, split.low_rank(), &mut self.work, &mut adjustments)?);
-                low_rank = split.low_rank().cloned();
+                let part = QuantizedPart { scheme, rounder, hessian, row_weights: self.row_weights };
+                base = Some(part.project(weight, split, work, &mut adjustments)?);
+                (low_rank, sparse) = (split.low_rank().cloned(), split.sparse().cloned());
             }
             Step::LowRank { rank, factors } => {
-                let part =
-                    LowRankPart { rank: *rank, factors: *factors, root: &self.root, method: self.method };
-                let transform = split.transform();
-                low_rank = Some(part.project(
-                    self.weight,
-                    split.base(),
-                    transform,
-                    &mut self.work,
-                    &mut adjustments,
-                )?);
-                base = split.base().cloned();
+                let (root, method) = (&self.root, self.method);
+                let part = LowRankPart { rank: *rank, factors: *factors, root, method };
+                low_rank = Some(part.project(weight, split, work, &mut adjustments)?);
+                (base, sparse) = (split.base().cloned(), split.sparse().cloned());
+            }
+            Step::Sparse { pattern, pruner, refit, values } => {
+                let part = SparsePart { pattern, pruner, refit: *refit, values, moments: self.moments };
+                sparse = Some(part.project(weight, split, work, &mut adjustments)?);
+                (base, low_rank) = (split.base().cloned(), split.low_rank().cloned());
             }
         }
         for adjustment in adjustments {
@@ -331,17 +355,19 @@ impl<'a> State<'a> {
             }
         }
         let activation = *split.activation();
-        self.split = Split::new(split.shape(), split.transform().cloned(), base.take(), low_rank.take())?
+        self.split = Split::new(split.shape(), split.transform().cloned(), base, low_rank)?
+            .with_sparse(sparse)?
             .with_activation(activation)?;
         Ok(())
     }
 
     /// Relative error of the iterate in the accepting metric, or `None` while a term is missing.
     fn error(&mut self) -> Result<Option<f64>, Error> {
-        if (self.split.base().is_some(), self.split.low_rank().is_some()) != self.wants {
+        let split = &self.split;
+        if [split.base().is_some(), split.low_rank().is_some(), split.sparse().is_some()] != self.wants {
             return Ok(None);
         }
-        branch_residual(self.weight, &self.split, &mut self.work)?;
+        residual(self.weight, &self.split, None, &mut self.work)?;
         let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), self.weight.ncols());
         Ok(Some(ratio(self.accept.norm_squared(residual)?, self.weight_norm)))
     }

@@ -11,5 +11,6 @@ mod plan;
 mod presets;
 mod relevance;
 mod rounders;
+mod sparse;
 mod split;
 mod transforms;

@@ -14,6 +14,13 @@
 //! | [`low_rank`] | truncated SVD | L·R | 1 |
 //! | [`lorc`] | ZeroQuant-V2, arXiv 2303.08302 | Q, L·R | 1 |
 //! | [`lq_lora`] | LQ-LoRA, arXiv 2311.12023 | L·R, Q | to the first rise |
+//! | [`magnitude`] | pruning by magnitude | S | 1 |
+//! | [`wanda`] | Wanda, arXiv 2306.11695 | S | 1 |
+//! | [`ria`] | RIA, ICLR 2024 | S | 1 |
+//! | [`sparse_gpt`] | SparseGPT, arXiv 2301.00774 | S | 1 |
+//! | [`alps`] | ALPS, arXiv 2406.07831 | S | 1 |
+//! | [`sparse_low_rank`] | OATS, arXiv 2409.13652 | S, L·R | to the first rise |
+//! | [`with_outliers`] | SqueezeLLM, arXiv 2306.07629 | S, then the recipe's | the recipe's |
 //! | [`svdquant`] | SVDQuant, arXiv 2411.05007 | L·R, Q, after smoothing | to the first rise |
 
 mod awq;
@@ -25,6 +32,7 @@ mod llm_int8;
 mod lorc;
 mod low_rank;
 mod lq_lora;
+mod prune;
 mod rtn;
 mod smoothquant;
 mod svdquant;
@@ -39,6 +47,7 @@ pub use llm_int8::llm_int8;
 pub use lorc::lorc;
 pub use low_rank::low_rank;
 pub use lq_lora::{lq_lora, lq_lora_candidates};
+pub use prune::{alps, magnitude, ria, sparse_gpt, sparse_low_rank, wanda, with_outliers};
 pub use rtn::rtn;
 pub use smoothquant::smoothquant;
 pub use svdquant::{SvdQuant, svdquant};
