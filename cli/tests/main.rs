@@ -14,4 +14,5 @@ mod real_network;
 mod real_sparsity;
 mod report;
 mod round_trip;
+mod sparsity;
 mod support;
