@@ -2,7 +2,9 @@
 
 mod common;
 mod criteria;
+mod fuzz;
 mod matmul;
+mod matrix;
 mod oracle;
 mod patterns;
 mod prune;
