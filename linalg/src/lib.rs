@@ -65,6 +65,7 @@ pub mod metric;
 pub mod moments;
 pub mod random;
 mod scalar;
+mod solve;
 pub mod svd;
 pub mod sweep;
 pub mod trace;
@@ -75,6 +76,7 @@ pub use metric::{ColumnMetric, Metric, MetricRoot};
 pub use moments::{MomentKinds, MomentParts, Moments};
 pub use random::Stream;
 pub use scalar::Scalar;
+pub use solve::solve_spd;
 pub use svd::{
     Factors, Method, RandomizedOptions, Svd, SvdInfo, SvdMethod, best_rank, randomized, singular_values,
     truncated, weighted,

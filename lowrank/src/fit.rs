@@ -1,8 +1,8 @@
 //! Runs a recipe on one matrix: see [`fit`].
 
-use crate::basis;
-use crate::part::{LowRankPart, QuantizedPart, branch_residual, check_range};
-use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
+use crate::part::{GradientPart, LowRankPart, QuantizedPart, base_residual, branch_residual, check_range};
+use crate::{Error, FactorFormat, LowRank, Recipe, Split, Step, Stop, TransformRule};
+use crate::{basis, search, space};
 use alloc::{vec, vec::Vec};
 use core::fmt;
 use rankbit_linalg::faer::{Mat, MatRef};
@@ -40,7 +40,7 @@ pub struct FitInfo {
     pub best: usize,
     /// `‖W - Ŵ‖ / ‖W‖` of the f32 reconstruction, Frobenius norm; 0/0 = 0.
     pub relative_error: f64,
-    /// The same under the calibration's metric, when calibration has one.
+    /// The same under the calibration's metric, when calibration has one: the error of outputs, bias included.
     pub metric_error: Option<f64>,
     /// What was changed from what the recipe asked.
     pub adjustments: Vec<Adjustment>,
@@ -71,7 +71,14 @@ pub enum Adjustment {
     /// The factor format's range was too small: factors are f32.
     FactorsWidened {
         /// The format asked for.
-        asked: FloatFormat,
+        asked: FactorFormat,
+    },
+    /// Fewer tokens than inputs: the Gram matrix is singular, and damping decides in directions that were never seen.
+    FewTokens {
+        /// Tokens of the calibration.
+        tokens: u64,
+        /// Inputs of the layer.
+        inputs: usize,
     },
     /// The width has no Hadamard matrix that is built in: the rotation mixes blocks of it.
     RotatedInBlocks {
@@ -90,9 +97,16 @@ pub enum Adjustment {
 impl fmt::Display for Adjustment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, asked) = match self {
-            Self::ScalesWidened { asked } => ("scales", asked),
-            Self::FactorsWidened { asked } => ("low-rank factors", asked),
-            Self::SmoothingWidened { asked } => ("smoothing factors", asked),
+            Self::ScalesWidened { asked } => ("scales", asked.name()),
+            Self::FactorsWidened { asked } => ("low-rank factors", asked.name()),
+            Self::SmoothingWidened { asked } => ("smoothing factors", asked.name()),
+            Self::FewTokens { tokens, inputs } => {
+                return write!(
+                    f,
+                    "{tokens} calibration tokens for {inputs} inputs: the Gram matrix is singular and was damped; \
+                     capture more"
+                );
+            }
             Self::RotatedInBlocks { size, block } => {
                 return write!(
                     f,
@@ -100,7 +114,7 @@ impl fmt::Display for Adjustment {
                 );
             }
         };
-        write!(f, "{what} stored as f32: their range does not fit {}", asked.name())
+        write!(f, "{what} stored as f32: their range does not fit {asked}")
     }
 }
 
@@ -143,6 +157,8 @@ pub fn fit_observed(
     #[cfg(feature = "std")]
     let start = std::time::Instant::now();
     check(weight, recipe, input)?;
+    let searched = search::resolve(weight, recipe, input)?;
+    let recipe = searched.as_ref().unwrap_or(recipe);
     let mut state = State::new(weight, recipe, input)?;
     let mut best: Option<(usize, Split)> = None;
     let mut iterates: Vec<Iterate> = Vec::new();
@@ -208,7 +224,7 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
     if recipe.transform != TransformRule::Identity {
         basis::check(&recipe.transform)?;
     }
-    for step in &recipe.round {
+    for (index, step) in recipe.round.iter().enumerate() {
         match *step {
             Step::Quantize { ref scheme, .. } => scheme.check()?,
             Step::LowRank { rank, .. } => {
@@ -217,6 +233,16 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
                     return Err(Error::RankOutOfRange { rank, max });
                 }
             }
+            Step::Gradient { .. } => {
+                let floats =
+                    |step: &Step| matches!(step, Step::LowRank { factors: FactorFormat::Float(_), .. });
+                if !recipe.round.iter().take(index).any(floats) {
+                    return Err(Error::InvalidRecipe {
+                        reason: "gradient steps need a low-rank step before them, its factors floats",
+                    });
+                }
+            }
+            Step::Bias => {}
         }
     }
     if let Some(moments) = input.moments
@@ -237,12 +263,14 @@ struct State<'a> {
     weight: MatRef<'a, f32>,
     split: Split,
     work: Vec<f32>,
-    wants: (bool, bool),
+    wants: (bool, bool, bool),
+    project: Metric,
     root: MetricRoot,
     method: svd::Method,
     accept: Metric,
     weight_norm: f64,
     calibration: Option<Metric>,
+    moments: Option<&'a Moments>,
     /// `TᵀHT`, for rounders that weigh errors by the layer's inputs.
     hessian: Option<Mat<f64>>,
     /// What an error of each output counts.
@@ -257,16 +285,18 @@ impl<'a> State<'a> {
         let transform = basis::find(weight, recipe, input, &mut adjustments)?;
         let activation = basis::activation(recipe.activation, input, transform.as_ref())?;
         let calibration = input.moments.and_then(|moments| moments.metric().ok());
-        let space = |space: Space| match space {
-            Space::Identity => Ok(Metric::identity()),
-            Space::Transformed => basis::transformed(transform.as_ref()),
-            Space::Moments => match input.moments {
-                Some(moments) => Ok(moments.metric()?),
-                None => Err(Error::MissingCalibration { needed: "a Gram matrix or second moments" }),
-            },
-        };
+        let space = |space| space::metric(space, input, transform.as_ref());
         let accept = space(recipe.metric.accept)?;
         let hessian = basis::hessian(recipe, input, transform.as_ref())?;
+        let grams = hessian.is_some()
+            || [recipe.metric.accept, recipe.metric.project]
+                .into_iter()
+                .any(crate::Space::has_second_moments);
+        if let Some(tokens) = input.moments.map(Moments::tokens).filter(|&tokens| grams && tokens > 0)
+            && tokens < shape.1 as u64
+        {
+            adjustments.push(Adjustment::FewTokens { tokens, inputs: shape.1 });
+        }
         let weight_norm = accept.norm_squared(weight).map_err(|e| named(weight, e))?;
         let low_rank = recipe.round.iter().any(|step| matches!(step, Step::LowRank { .. }));
         let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
@@ -276,8 +306,13 @@ impl<'a> State<'a> {
             weight,
             split: Split::new(shape, transform, None, None)?.with_activation(activation)?,
             work: vec![0.0; shape.0 * shape.1],
-            wants: (recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. })), low_rank),
+            wants: (
+                recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. })),
+                low_rank,
+                recipe.round.contains(&Step::Bias),
+            ),
             root: project.root(DAMPING)?,
+            project,
             method: svd::Method::Auto(svd::RandomizedOptions {
                 seed,
                 power_iterations: 4,
@@ -286,6 +321,7 @@ impl<'a> State<'a> {
             accept,
             weight_norm,
             calibration,
+            moments: input.moments,
             hessian,
             row_weights: input.moments.and_then(Moments::row_weight),
             adjustments,
@@ -312,8 +348,13 @@ impl<'a> State<'a> {
                 low_rank = split.low_rank().cloned();
             }
             Step::LowRank { rank, factors } => {
-                let part =
-                    LowRankPart { rank: *rank, factors: *factors, root: &self.root, method: self.method };
+                let part = LowRankPart {
+                    rank: *rank,
+                    factors: *factors,
+                    metric: &self.project,
+                    root: &self.root,
+                    method: self.method,
+                };
                 let transform = split.transform();
                 low_rank = Some(part.project(
                     self.weight,
@@ -323,6 +364,25 @@ impl<'a> State<'a> {
                     &mut adjustments,
                 )?);
                 base = split.base().cloned();
+            }
+            Step::Gradient { steps } => {
+                let Some(start) = split.low_rank() else {
+                    return Err(Error::InvalidRecipe { reason: "gradient steps need a low-rank term" });
+                };
+                base_residual(self.weight, split.base(), split.transform(), &mut self.work)?;
+                let target =
+                    MatRef::from_row_major_slice(&self.work, self.weight.nrows(), self.weight.ncols());
+                let part = GradientPart { steps: *steps, metric: &self.accept };
+                let (found, widened) = part.descend(target, start)?;
+                if widened {
+                    adjustments.push(Adjustment::FactorsWidened { asked: start.left().format() });
+                }
+                low_rank = Some(found);
+                base = split.base().cloned();
+            }
+            Step::Bias => {
+                self.split = self.split.clone().with_bias(self.mean_error()?)?;
+                return Ok(());
             }
         }
         for adjustment in adjustments {
@@ -336,9 +396,25 @@ impl<'a> State<'a> {
         Ok(())
     }
 
+    /// `(W - Ŵ)·μ`.
+    fn mean_error(&mut self) -> Result<Vec<f32>, Error> {
+        let needed = "the mean of the layer's inputs";
+        let mean = self.moments.ok_or(Error::MissingCalibration { needed })?.mean()?;
+        branch_residual(self.weight, &self.split, &mut self.work)?;
+        let cols = self.weight.ncols().max(1);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "stored as f32; an overflow is refused as not finite"
+        )]
+        let sum = |row: &[f32]| row.iter().zip(mean).map(|(&e, m)| f64::from(e) * m).sum::<f64>() as f32;
+        Ok(self.work.chunks_exact(cols).map(sum).collect())
+    }
+
     /// Relative error of the iterate in the accepting metric, or `None` while a term is missing.
     fn error(&mut self) -> Result<Option<f64>, Error> {
-        if (self.split.base().is_some(), self.split.low_rank().is_some()) != self.wants {
+        let terms =
+            (self.split.base().is_some(), self.split.low_rank().is_some(), self.split.bias().is_some());
+        if terms != self.wants {
             return Ok(None);
         }
         branch_residual(self.weight, &self.split, &mut self.work)?;
@@ -361,9 +437,15 @@ impl<'a> State<'a> {
         check_range(&self.work, cols)?;
         let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), cols);
         let plain = Metric::identity().relative_error(residual, self.weight)?;
-        let metric = match &self.calibration {
-            Some(metric) => Some(metric.relative_error(residual, self.weight)?),
-            None => None,
+        let metric = match (&self.calibration, split.bias()) {
+            (Some(metric), None) => Some(metric.relative_error(residual, self.weight)?),
+            // The bias takes up the mean: of the outputs' error the centred part is left.
+            (Some(metric), Some(_)) => {
+                let input = Input { name: self.name, moments: self.moments };
+                let centred = space::metric(crate::Space::Centred, &input, None)?;
+                Some(ratio(centred.norm_squared(residual)?, metric.norm_squared(self.weight)?))
+            }
+            (None, _) => None,
         };
         Ok((plain, metric))
     }

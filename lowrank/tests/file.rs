@@ -35,9 +35,10 @@ fn recipes() -> Vec<Recipe> {
         }
         recipes.push(preset::svdquant(preset::SvdQuant {
             scheme,
+            rounder: rankbit_quant::Rounder::Nearest,
             rank: 3,
-            factors: FloatFormat::F16,
-            smooth: Some(0.5),
+            factors: FloatFormat::F16.into(),
+            smooth: preset::Smoothing::Fixed(0.5),
             rounds: 2,
         }));
     }
@@ -52,7 +53,7 @@ fn split(recipe: &Recipe) -> Split {
     // Blocks divide 256; the other formats also take a ragged last group.
     let blocks = recipe.round.iter().any(|step| match step {
         Step::Quantize { scheme, .. } => scheme.block_len().is_some(),
-        Step::LowRank { .. } => false,
+        _ => false,
     });
     let cols = if blocks { 256 } else { 70 };
     let (w, moments) = (weight(9, cols, 3), moments(cols, 2 * cols + 60, 3));

@@ -3,6 +3,7 @@
 mod activations;
 mod bad_input;
 mod common;
+mod compensation;
 mod file;
 mod fuzz;
 mod hawq;

@@ -1,16 +1,17 @@
 //! Onto rank r, under a metric.
 
-use super::base_residual;
-use crate::{Adjustment, Error, Factor, LowRank};
+use super::{base_residual, factors};
+use crate::{Adjustment, Error, FactorFormat, LowRank};
 use alloc::vec::Vec;
 use rankbit_linalg::faer::MatRef;
-use rankbit_linalg::{MetricRoot, svd};
-use rankbit_quant::{FloatFormat, Quantized, Transform};
+use rankbit_linalg::{Metric, MetricRoot, svd};
+use rankbit_quant::{Quantized, Transform};
 
 /// The low-rank step of a recipe.
 pub(crate) struct LowRankPart<'a> {
     pub(crate) rank: usize,
-    pub(crate) factors: FloatFormat,
+    pub(crate) factors: FactorFormat,
+    pub(crate) metric: &'a Metric,
     pub(crate) root: &'a MetricRoot,
     pub(crate) method: svd::Method,
 }
@@ -35,12 +36,11 @@ impl LowRankPart<'_> {
             base_residual(weight, base, transform, work)?;
             MatRef::from_row_major_slice(work, weight.nrows(), weight.ncols())
         };
-        let factors = svd::weighted(target, self.rank, self.root, &self.method)?;
-        let (left, left_widened) = Factor::encode(factors.left.as_ref(), self.factors);
-        let (right, right_widened) = Factor::encode(factors.right.as_ref(), self.factors);
-        if left_widened || right_widened {
+        let found = svd::weighted(target, self.rank, self.root, &self.method)?;
+        let (low_rank, widened) = factors::encode(target, &found, self.factors, self.metric)?;
+        if widened {
             adjustments.push(Adjustment::FactorsWidened { asked: self.factors });
         }
-        LowRank::new(left, right)
+        Ok(low_rank)
     }
 }

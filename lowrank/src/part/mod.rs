@@ -1,7 +1,10 @@
 //! The projections that a recipe's steps are made of: onto a quantizer's grid, onto a rank.
 
+pub(crate) mod factors;
+mod gradient;
 mod low_rank;
 mod quantized;
 
+pub(crate) use gradient::GradientPart;
 pub(crate) use low_rank::LowRankPart;
 pub(crate) use quantized::{QuantizedPart, base_residual, branch_residual, check_range};

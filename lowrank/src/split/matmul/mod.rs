@@ -1,4 +1,4 @@
-//! `Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ` from packed codes, never materializing `Ŵ`.
+//! `Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ (+ b)` from packed codes, never materializing `Ŵ`.
 //!
 //! [`mod@reference`] is the formula in f64. [`apply_into`] projects the activations once (`Z = X·Rᵀ`), then lets the
 //! quantized product add `Z·Lᵀ` to each output row while it is hot.
@@ -54,13 +54,16 @@ pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> 
             }
         }
         Some(base) => match split.transform() {
-            None => matmul::quantized::apply_with(base, split.activation(), x, y, add_branch)?,
+            None => matmul::quantized::apply_with(base, split.activation(), x, y.as_mut(), add_branch)?,
             Some(transform) => {
                 let transformed = transformed(x, transform)?;
                 let view = MatRef::from_row_major_slice(&transformed, tokens, features);
-                matmul::quantized::apply_with(base, split.activation(), view, y, add_branch)?;
+                matmul::quantized::apply_with(base, split.activation(), view, y.as_mut(), add_branch)?;
             }
         },
+    }
+    for (column, &b) in y.col_iter_mut().zip(split.bias().unwrap_or_default()) {
+        column.iter_mut().for_each(|value| *value += b);
     }
     Ok(())
 }
