@@ -44,6 +44,8 @@ pub struct FitInfo {
     pub metric_error: Option<f64>,
     /// What was changed from what the recipe asked.
     pub adjustments: Vec<Adjustment>,
+    /// What ran, where a search in the recipe decided a part of it.
+    pub decided: Option<Recipe>,
     /// Wall time of the fit in seconds; `None` without `std`.
     pub seconds: Option<f64>,
 }
@@ -197,6 +199,7 @@ pub fn fit_observed(
             relative_error,
             metric_error,
             adjustments: state.adjustments,
+            decided: searched,
             #[cfg(feature = "std")]
             seconds: Some(start.elapsed().as_secs_f64()),
             #[cfg(not(feature = "std"))]

@@ -34,6 +34,7 @@ extern crate alloc;
 extern crate std;
 
 mod basis;
+pub mod conv;
 mod error;
 mod fit;
 mod low_rank;
@@ -47,6 +48,6 @@ pub mod split;
 
 pub use error::Error;
 pub use fit::{Adjustment, Fit, FitInfo, Input, Iterate, fit, fit_observed};
-pub use low_rank::{Factor, FactorFormat, LowRank, Side};
+pub use low_rank::{Atoms, Factor, FactorFormat, LowRank, Side};
 pub use recipe::{ActivationRule, MetricRule, Recipe, Rounds, Space, Step, Stop, TransformRule};
 pub use split::Split;

@@ -1,5 +1,6 @@
 //! The low-rank term `L·R` as it is stored.
 
+mod atoms;
 mod format;
 
 use crate::Error;
@@ -7,6 +8,7 @@ use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::MatRef;
 use rankbit_quant::{FloatFormat, Floats, Quantized};
 
+pub use atoms::Atoms;
 pub use format::{FactorFormat, Side};
 
 /// One factor: a row-major matrix of stored floats, or of few bits.
@@ -21,6 +23,7 @@ pub struct Factor {
 enum Values {
     Floats(Floats),
     Codes(Quantized, FactorFormat),
+    Atoms(Atoms),
 }
 
 impl Factor {
@@ -50,6 +53,11 @@ impl Factor {
         Ok(Self { shape: codes.shape(), values: Values::Codes(codes, format) })
     }
 
+    /// A right factor whose columns have few entries.
+    pub fn sparse(atoms: Atoms) -> Self {
+        Self { shape: atoms.shape(), values: Values::Atoms(atoms) }
+    }
+
     /// `matrix` rounded to `format`, or kept in f32 (and `true` returned) when `format`'s range would lose it.
     pub fn encode(matrix: MatRef<'_, f32>, format: FloatFormat) -> (Self, bool) {
         let shape = (matrix.nrows(), matrix.ncols());
@@ -64,10 +72,11 @@ impl Factor {
     }
 
     /// How it is stored.
-    pub const fn format(&self) -> FactorFormat {
+    pub fn format(&self) -> FactorFormat {
         match &self.values {
             Values::Floats(values) => FactorFormat::Float(values.format()),
             Values::Codes(_, format) => *format,
+            Values::Atoms(atoms) => FactorFormat::Atoms(atoms.per_column()),
         }
     }
 
@@ -75,15 +84,23 @@ impl Factor {
     pub const fn floats(&self) -> Option<&Floats> {
         match &self.values {
             Values::Floats(values) => Some(values),
-            Values::Codes(..) => None,
+            Values::Codes(..) | Values::Atoms(_) => None,
         }
     }
 
     /// The codes and their scales, when they are few bits.
     pub const fn codes(&self) -> Option<&Quantized> {
         match &self.values {
-            Values::Floats(_) => None,
+            Values::Floats(_) | Values::Atoms(_) => None,
             Values::Codes(codes, _) => Some(codes),
+        }
+    }
+
+    /// The few entries of each column, when it is stored so.
+    pub const fn atoms(&self) -> Option<&Atoms> {
+        match &self.values {
+            Values::Floats(_) | Values::Codes(..) => None,
+            Values::Atoms(atoms) => Some(atoms),
         }
     }
 
@@ -97,6 +114,7 @@ impl Factor {
                 let _ = codes.dequantize_into(&mut values);
                 values
             }
+            Values::Atoms(atoms) => atoms.to_f32(),
         }
     }
 
@@ -105,6 +123,7 @@ impl Factor {
         match &self.values {
             Values::Floats(values) => (values.len() * values.format().bits()) as u64,
             Values::Codes(codes, _) => codes.stored_bits(),
+            Values::Atoms(atoms) => atoms.stored_bits(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod common;
 mod compensation;
 mod file;
+mod forms;
 mod fuzz;
 mod hawq;
 mod matmul;

@@ -1,5 +1,6 @@
 //! How low-rank factors are stored.
 
+use super::Atoms;
 use rankbit_quant::{FloatFormat, Group, Scheme, part_lengths, scheme};
 
 /// Entries of a factor of few bits that share a scale.
@@ -16,6 +17,9 @@ pub enum FactorFormat {
     Int8,
     /// 4-bit integers.
     Int4,
+    /// `L` as f16, and of `R` only this many entries in every column, as f16 with their rows (DSFormer's dense times
+    /// semi-structured sparse): each column of the product is a combination of few of the r columns of `L`.
+    Atoms(u32),
     /// Floats.
     #[cfg_attr(feature = "file", serde(untagged))]
     Float(FloatFormat),
@@ -45,6 +49,7 @@ impl FactorFormat {
         match self {
             Self::Int8 => "int8",
             Self::Int4 => "int4",
+            Self::Atoms(_) => "atoms",
             Self::Float(format) => format.name(),
         }
     }
@@ -58,7 +63,7 @@ impl FactorFormat {
         match self {
             Self::Int8 => Some(scheme::INT8.with_group(group)),
             Self::Int4 => Some(scheme::INT4.with_group(group)),
-            Self::Float(_) => None,
+            Self::Atoms(_) | Self::Float(_) => None,
         }
     }
 
@@ -78,7 +83,11 @@ impl FactorFormat {
             bits += match (self, self.scheme(side)) {
                 (Self::Float(format), _) => entries as u64 * format.bits() as u64,
                 (_, Some(scheme)) => part_lengths(shape, &scheme)?.bytes as u64 * 8,
-                (_, None) => 0,
+                (Self::Atoms(per_column), None) if side == Side::Right => {
+                    let entry = FloatFormat::F16.bits() + 8 * Atoms::row_bytes(rank);
+                    inputs as u64 * u64::from(per_column) * entry as u64
+                }
+                (_, None) => entries as u64 * FloatFormat::F16.bits() as u64,
             };
         }
         Ok(bits)

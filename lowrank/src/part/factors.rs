@@ -36,6 +36,7 @@ pub(super) fn encode(
     };
     match format {
         FactorFormat::Float(format) => floats(format),
+        FactorFormat::Atoms(per_column) => super::atoms::encode(target, factors, per_column, metric),
         FactorFormat::Int8 | FactorFormat::Int4 => match few_bits(target, factors, format, metric)? {
             Some(low_rank) => Ok((low_rank, false)),
             None => Ok((floats(rankbit_quant::FloatFormat::F32)?.0, true)),
@@ -124,7 +125,7 @@ fn form(columns: &ColumnMetric) -> Option<Mat<f64>> {
 }
 
 /// `A·H`.
-pub(crate) fn product(a: MatRef<'_, f64>, columns: &ColumnMetric) -> Mat<f64> {
+pub(super) fn product(a: MatRef<'_, f64>, columns: &ColumnMetric) -> Mat<f64> {
     match columns {
         ColumnMetric::Identity => a.to_owned(),
         ColumnMetric::Diagonal(weights) => {
@@ -135,25 +136,25 @@ pub(crate) fn product(a: MatRef<'_, f64>, columns: &ColumnMetric) -> Mat<f64> {
 }
 
 /// `A·B` on this thread.
-pub(crate) fn multiply(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+pub(super) fn multiply(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     let mut out = Mat::zeros(a.nrows(), b.ncols());
     matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
     out
 }
 
 /// In f64.
-pub(crate) fn wide(a: MatRef<'_, f32>) -> Mat<f64> {
+pub(super) fn wide(a: MatRef<'_, f32>) -> Mat<f64> {
     Mat::from_fn(a.nrows(), a.ncols(), |i, j| f64::from(a[(i, j)]))
 }
 
 /// In f32.
 #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is this function's purpose")]
-pub(crate) fn narrow(a: MatRef<'_, f64>) -> Mat<f32> {
+pub(super) fn narrow(a: MatRef<'_, f64>) -> Mat<f32> {
     Mat::from_fn(a.nrows(), a.ncols(), |i, j| a[(i, j)] as f32)
 }
 
 /// A factor's values in f64.
-pub(crate) fn decoded(factor: &Factor) -> Mat<f64> {
+pub(super) fn decoded(factor: &Factor) -> Mat<f64> {
     let (rows, cols) = factor.shape();
     wide(MatRef::from_row_major_slice(&factor.to_f32(), rows, cols))
 }

@@ -57,7 +57,9 @@ impl GradientPart<'_> {
         let format = match low_rank.left().format() {
             FactorFormat::Float(format) => format,
             // Refused before the first step.
-            FactorFormat::Int8 | FactorFormat::Int4 => rankbit_quant::FloatFormat::F16,
+            FactorFormat::Int8 | FactorFormat::Int4 | FactorFormat::Atoms(_) => {
+                rankbit_quant::FloatFormat::F16
+            }
         };
         let (left, left_widened) = Factor::encode(found.left.as_ref(), format);
         let (right, right_widened) = Factor::encode(found.right.as_ref(), format);

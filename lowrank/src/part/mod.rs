@@ -1,6 +1,7 @@
 //! The projections that a recipe's steps are made of: onto a quantizer's grid, onto a rank.
 
-pub(crate) mod factors;
+mod atoms;
+mod factors;
 mod gradient;
 mod low_rank;
 mod quantized;

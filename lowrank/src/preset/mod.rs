@@ -23,6 +23,7 @@
 //! | [`svd_llm`] | SVD-LLM, arXiv 2403.07378 | L·R, whitened | 1 |
 //! | [`asvd`] | ASVD, arXiv 2312.05821 | L·R, scaled | 1 |
 //! | [`lord`] | LORD, arXiv 2309.14021 | L·R, bias | 1 |
+//! | [`dsformer`] | DSFormer, arXiv 2312.13211 | L·R, R sparse by columns | 1 |
 //! | [`embedding`] | Unified CTR, arXiv 2405.18146 | L·R, rows weighted | 1 |
 //! | [`svdquant`] | SVDQuant, arXiv 2411.05007 | L·R, Q, after smoothing | to the first rise |
 
@@ -31,6 +32,7 @@ mod awq;
 mod caldera;
 mod cd;
 mod compensation;
+mod dsformer;
 mod eora;
 mod gptq;
 mod hqq;
@@ -54,6 +56,7 @@ pub use awq::awq;
 pub use caldera::caldera;
 pub use cd::cd;
 pub use compensation::Compensation;
+pub use dsformer::dsformer;
 pub use eora::eora;
 pub use gptq::gptq;
 pub use hqq::{hqq, hqq_scheme};

@@ -19,6 +19,7 @@
 //! | `left_scales` | f16 | `[⌈out/64⌉, r]` | scales of L in few bits |
 //! | `right` | factor format, u8 for few bits | `[r, in]`, or `[r, ⌈in·bits/8⌉]` | R |
 //! | `right_scales` | f16 | `[r, ⌈in/64⌉]` | scales of R in few bits |
+//! | `right_rows` | u8 | `[in, s·bytes]` | of an R with s entries in every column (then `right` is `[in, s]`): their rows, little-endian numbers of 1, 2 or 4 bytes |
 //! | `bias` | f32 | `[out]` | what is added to every output |
 //!
 //! Codes of a trellis are one part of `[bytes]`, the columns' streams one after another
@@ -78,7 +79,7 @@ pub struct PartView<'a> {
 }
 
 /// Names of all parts that a split can have.
-pub const PART_NAMES: [&str; 17] = [
+pub const PART_NAMES: [&str; 18] = [
     "codes",
     "scales",
     "global_scale",
@@ -95,6 +96,7 @@ pub const PART_NAMES: [&str; 17] = [
     "left_scales",
     "right",
     "right_scales",
+    "right_rows",
     "bias",
 ];
 
@@ -302,6 +304,7 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
             }
             "rates" => header.scheme.is_some_and(|scheme| vector::is_rated(&scheme)),
             "left_scales" => factor::has_scales(header.low_rank.map(|low_rank| low_rank.left)),
+            "right_rows" => factor::has_rows(header.low_rank.map(|low_rank| low_rank.right)),
             "right_scales" => factor::has_scales(header.low_rank.map(|low_rank| low_rank.right)),
             // The factors.
             _ => header.low_rank.is_some(),

@@ -1,9 +1,42 @@
 //! Low-rank factors as parts.
 
 use super::{Part, PartType, PartView, floats, part};
-use crate::{Error, Factor, FactorFormat, Side};
+use crate::{Atoms, Error, Factor, FactorFormat, Side};
 use alloc::{borrow::ToOwned, vec, vec::Vec};
 use rankbit_quant::{FloatFormat, Quantized, Scales, part_lengths};
+
+/// Name of the part with the rows of a sparse factor's entries.
+const ROWS: &str = "right_rows";
+
+/// Whether the rows of its entries are stored.
+pub(super) fn has_rows(format: Option<FactorFormat>) -> bool {
+    matches!(format, Some(FactorFormat::Atoms(_)))
+}
+
+/// A right factor with few entries in every column.
+fn sparse<'a>(
+    (rank, inputs): (usize, usize),
+    per_column: u32,
+    find: &impl Fn(&str) -> Option<PartView<'a>>,
+) -> Result<Factor, Error> {
+    let count = usize::try_from(per_column).unwrap_or(usize::MAX);
+    if count == 0 || count > rank {
+        return Err(Error::RankOutOfRange { rank: count, max: rank });
+    }
+    let width = Atoms::row_bytes(rank);
+    // At most four bytes for each of at most `rank` entries: refused where that overflows.
+    let row_len = count.checked_mul(width).ok_or(rankbit_quant::Error::TooLarge { what: ROWS })?;
+    let bytes = part(find, ROWS, PartType::U8, &[inputs, row_len])?;
+    let row = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |row, &byte| row << 8 | u32::from(byte));
+    let rows = bytes.chunks_exact(width).map(row).collect();
+    let view = find("right").ok_or(Error::MissingPart { part: "right" })?;
+    let format = match view.element {
+        PartType::Float(format @ (FloatFormat::F16 | FloatFormat::F32)) => format,
+        _ => FloatFormat::F16,
+    };
+    let values = floats(find, "right", format, &[inputs, count])?;
+    Ok(Factor::sparse(Atoms::new(rank, per_column, rows, values)?))
+}
 
 /// Names of a factor's parts: the factor, its scales.
 const fn names(side: Side) -> (&'static str, &'static str) {
@@ -26,6 +59,13 @@ pub(super) fn write(factor: &Factor, side: Side, parts: &mut Vec<Part>) {
         let element = PartType::Float(values.format());
         parts.push(Part { name, element, shape: vec![rows, cols], bytes: values.to_bytes() });
     }
+    if let Some(atoms) = factor.atoms() {
+        let (count, width) = (atoms.per_column() as usize, Atoms::row_bytes(rows));
+        let element = PartType::Float(atoms.values().format());
+        parts.push(Part { name, element, shape: vec![cols, count], bytes: atoms.values().to_bytes() });
+        let bytes = atoms.rows().iter().flat_map(|row| row.to_le_bytes().into_iter().take(width)).collect();
+        parts.push(Part { name: ROWS, element: PartType::U8, shape: vec![cols, count * width], bytes });
+    }
     if let Some(codes) = factor.codes() {
         let row_bytes = codes.codes().len().checked_div(rows).unwrap_or(0);
         let bytes = codes.codes().to_owned();
@@ -46,6 +86,9 @@ pub(super) fn read<'a>(
 ) -> Result<Factor, Error> {
     let (name, scales_name) = names(side);
     let scheme = match (format, format.scheme(side)) {
+        (FactorFormat::Atoms(per_column), _) if side == Side::Right => {
+            return sparse(shape, per_column, find);
+        }
         (FactorFormat::Float(format), _) => {
             return Factor::new(shape, floats(find, name, format, &[shape.0, shape.1])?);
         }
