@@ -28,7 +28,8 @@ fn pruned(arguments: &[&str]) -> (f64, f64) {
         let gram = &real.held.of(name).expect("held-out moments").gram;
         error += output_error(weight, found, gram).expect("one shape") / names.len() as f64;
     }
-    let embedded = real.model.with(back).expect("the same network").embed(&real.held_out).expect("embeddings");
+    let embedded =
+        real.model.with(back).expect("the same network").embed(&real.held_out).expect("embeddings");
     let cosine = mean_cosine(&real.original, &embedded).expect("as many embeddings");
     let bits = report["total"]["bits_per_weight"].as_f64().expect("a number");
     println!("{arguments:?}: {bits:.4} bits, held out {error:.5}, cosine {cosine:.5}");

@@ -31,7 +31,9 @@ fn there_and_back(folder: &Folder, more: &[&str]) -> (serde_json::Value, Vec<f64
     let (input, output, dense) = (folder.path("in"), folder.path("out"), folder.path("dense"));
     let (report, acts) = (folder.path("report.json"), folder.path("acts"));
     let mut arguments = vec!["--report", report.to_str().expect("a plain path")];
-    arguments.extend(more.iter().map(|&text| if text == "ACTS" { acts.to_str().expect("a plain path") } else { text }));
+    arguments.extend(
+        more.iter().map(|&text| if text == "ACTS" { acts.to_str().expect("a plain path") } else { text }),
+    );
     succeed(&compress(&input, &output, &arguments));
     succeed(&run(&["decompress".as_ref(), output.as_os_str(), "-o".as_ref(), dense.as_os_str()]));
     (read_json(&report), Checkpoint::read(&dense).find("query").values())
@@ -49,7 +51,10 @@ fn each_method_keeps_two_of_four_and_loses_less_than_the_one_before() {
         let (report, dense) = there_and_back(&folder, &["--method", method, "--calib", "ACTS"]);
         let tensor = &report["tensors"][0];
         assert_eq!((&tensor["method"], &tensor["sparsity"]), (&method.into(), &"2:4".into()));
-        assert_eq!((&tensor["format"], &tensor["rank"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+        assert_eq!(
+            (&tensor["format"], &tensor["rank"]),
+            (&serde_json::Value::Null, &serde_json::Value::Null)
+        );
         assert_eq!(report["total"]["bits_per_weight"].as_f64(), Some(9.0));
         assert_eq!(kept_of_four(&dense), 2);
         let error = report["total"]["metric_error"].as_f64().expect("a number");
@@ -67,7 +72,8 @@ fn each_method_keeps_two_of_four_and_loses_less_than_the_one_before() {
 fn kept_values_take_formats_and_a_branch_takes_what_they_lose() {
     let folder = set_up();
     let error = |more: &[&str], bits: f64| {
-        let (report, _) = there_and_back(&folder, &[&["--method", "wanda", "--calib", "ACTS"], more].concat());
+        let (report, _) =
+            there_and_back(&folder, &[&["--method", "wanda", "--calib", "ACTS"], more].concat());
         let found = report["total"]["bits_per_weight"].as_f64().expect("a number");
         assert!((found - bits).abs() < 1e-9, "{more:?}: {found}");
         report["total"]["metric_error"].as_f64().expect("a number")
@@ -96,7 +102,8 @@ fn outliers_beside_other_terms() {
     let (found, more, some) = error(&["--method", "rtn", "--format", "int3", "--sparsity", "0.95"]);
     assert!(found < plain && more > bits && more < bits + 2.5, "{plain} {found} {bits} {more}");
     assert!(none.is_null() && some == "0.95", "{some}");
-    let lq = ["--method", "lq-lora", "--format", "int3", "--rank", "4", "--sparsity", "0.95", "--calib", "ACTS"];
+    let lq =
+        ["--method", "lq-lora", "--format", "int3", "--rank", "4", "--sparsity", "0.95", "--calib", "ACTS"];
     assert_eq!(error(&lq).2, "0.95");
     let (low, ..) = error(&["--method", "lowrank", "--rank", "8"]);
     let (both, ..) = error(&["--method", "lowrank", "--rank", "8", "--sparsity", "0.8", "--rounds", "3"]);

@@ -16,6 +16,7 @@
 pub mod hawq;
 mod loss;
 pub mod relevance;
+pub mod welore;
 
 use alloc::{string::String, vec::Vec};
 use rankbit_linalg::faer::MatRef;

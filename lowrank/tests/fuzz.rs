@@ -298,13 +298,19 @@ fn fuzz_split_files() {
             1 => header.shape = [source.size(), source.size()],
             2 => match source.below(3) {
                 0 => header.smooth = Some(format(source)),
-                1 => header.permuted = !header.permuted,
+                1 => {
+                    header.permuted = !header.permuted;
+                    header.bias = !header.bias;
+                }
                 _ => header.rotation = Some(RotationHeader { block: source.size(), seed: Some(0) }),
             },
             3 => {
                 if let Some(low_rank) = &mut header.low_rank {
                     low_rank.rank = source.size();
-                    low_rank.left = format(source);
+                    low_rank.left = format(source).into();
+                    if source.one_in(2) {
+                        low_rank.right = rankbit_lowrank::FactorFormat::Int4;
+                    }
                 }
             }
             _ => {}

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
+use rankbit::lowrank::FactorFormat;
 use rankbit::quant::{FloatFormat, Group};
 use rankbit::sparse::Pattern;
 
 use crate::error::Error;
-use crate::method::{self, Activations, Method, Plan, Request, RounderName};
+use crate::method::{self, Activations, Method, Plan, Request, RounderName, Smooth};
 use crate::{candidates, describe, select, sparsity};
 
 /// Arguments of `compress`.
@@ -20,8 +21,10 @@ pub(crate) struct Args {
     /// The compressed checkpoint (safetensors). An existing file is replaced once the new one is whole.
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     pub(crate) output: Option<PathBuf>,
-    /// How matrices are split [default: rtn; with --sparsity alone magnitude, with --calib too sparsegpt].
-    #[arg(long, value_enum, hide_default_value = true)]
+    /// How matrices are split [default: rtn; with --sparsity alone magnitude, with --calib too sparsegpt]; --help lists
+    /// the methods by family.
+    #[arg(long, value_enum, hide_default_value = true, hide_possible_values = true,
+          long_help = describe::methods())]
     method: Option<Method>,
     /// The number format of the quantized term [default: nf4]. With --budget a list, separated by commas, to choose
     /// from [default: integers of 2 to 8 bits, nf2 to nf4, and GGUF blocks where the rounder fills them].
@@ -68,13 +71,17 @@ pub(crate) struct Args {
     /// How scales are stored: f32, f16 or bf16 [default: f16, f32 for nf4].
     #[arg(long, value_parser = method::parse_float)]
     scale: Option<FloatFormat>,
-    /// How low-rank factors are stored: f32, f16 or bf16 [default: f16].
-    #[arg(long, value_parser = method::parse_float)]
-    factors: Option<FloatFormat>,
-    /// Smoothing strength, 0 to 1, for any method that quantizes; needs --calib [default: 0.5 for svdquant and
-    /// smoothquant, none for the others].
-    #[arg(long, value_name = "ALPHA", value_parser = method::parse_smooth)]
-    smooth: Option<f64>,
+    /// Share of its parameters that each matrix keeps, for methods of low rank alone: its rank follows [default: 0.5 for
+    /// welore, --rank for the others].
+    #[arg(long, value_name = "SHARE", value_parser = method::parse_keep)]
+    keep: Option<f64>,
+    /// How low-rank factors are stored: f32, f16, bf16, int8 or int4 [default: f16].
+    #[arg(long, value_parser = method::parse_factors)]
+    factors: Option<FactorFormat>,
+    /// Smoothing strength, 0 to 1, or 'search' for the one of least output error, for any method that quantizes; needs
+    /// --calib [default: 0.5 for svdquant and smoothquant, none for the others].
+    #[arg(long, value_name = "ALPHA|search", value_parser = method::parse_smooth)]
+    smooth: Option<Smooth>,
     /// What the inputs of the quantized term become when the file is used [default: the method's own, mostly float].
     #[arg(long, value_enum)]
     activations: Option<Activations>,
@@ -152,6 +159,7 @@ impl Args {
             (self.rounder.is_some(), "--rounder"),
             (self.act_order, "--act-order"),
             (self.scale.is_some(), "--scale"),
+            (self.keep.is_some(), "--keep"),
             (self.factors.is_some(), "--factors"),
             (self.smooth.is_some(), "--smooth"),
             (self.activations.is_some(), "--activations"),
@@ -176,7 +184,12 @@ impl Args {
             act_order: self.act_order,
             scale: self.scale,
             factors: self.factors,
-            smooth: self.smooth,
+            keep: self.keep,
+            smooth: match self.smooth {
+                Some(Smooth::Fixed(alpha)) => Some(alpha),
+                Some(Smooth::Search) | None => None,
+            },
+            search: self.smooth == Some(Smooth::Search),
             activations: self.activations,
             rotate: self.rotate,
             rounds: self.rounds,

@@ -76,6 +76,10 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         }
         return if global.quiet { Ok(()) } else { job.print_plan(args) };
     }
+    if job.plan.method == Method::Welore && args.dry_run {
+        job.limit_threads(args);
+        job.find_ranks(args, global.quiet)?;
+    }
     let Some(target) = args.output.as_deref().filter(|_| !args.dry_run) else {
         return if global.quiet { Ok(()) } else { job.print_plan(args) };
     };
@@ -88,6 +92,9 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         .collect::<Result<_, Error>>()?;
 
     job.limit_threads(args);
+    if job.plan.method == Method::Welore {
+        job.find_ranks(args, global.quiet)?;
+    }
     if let Some(budget) = args.budget {
         job.allocation = Some(job.allocate(args, budget, global.quiet)?);
     }
@@ -195,7 +202,7 @@ impl Job {
         }
         match self.plan.scheme_for(shape) {
             Some((scheme, warning)) => (self.plan.recipe_of(self.plan.method, scheme), Some(scheme), warning),
-            None => (self.plan.recipe.clone(), None, None),
+            None => (self.plan.unquantized(shape), None, None),
         }
     }
 
@@ -219,13 +226,14 @@ impl Job {
             let reason = format!("{what} needs the Gram matrices of the layers' inputs: give --calib");
             return Err(Error::input(self.reader.path(), reason));
         }
-        let smooth = self.plan.smooth.is_some();
+        let smooth = self.plan.smooth.is_some() || self.plan.search;
         let measured = self.calibration.is_some() && budget;
         let needs = Needs {
             absmax: smooth,
             // Smoothing alone asks for no metric, but methods that compare iterates do.
             metric: measured || self.plan.needs_gram().is_some() || self.plan.measures(),
-            mean_abs: self.plan.method == Method::Awq,
+            mean_abs: self.plan.needs_magnitudes(),
+            mean: self.plan.needs_means(),
         };
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
@@ -399,12 +407,17 @@ impl Job {
         let bits_per_weight = fitted.split.bits_per_weight();
         let stored_bits = fitted.split.stored_bits();
         let (header, parts) = file::write(&fitted.split);
-        let recipe = serde_json::to_value(&recipe).map_err(|error| fail(&error))?;
+        let recipe =
+            serde_json::to_value(info.decided.as_ref().unwrap_or(&recipe)).map_err(|error| fail(&error))?;
         let grouped = header.scheme.or_else(|| sparsity::scheme(&header));
         let group = grouped.map(|scheme| GroupName::from(scheme.group));
         let rank = header.low_rank.map(|low_rank| low_rank.rank);
         let adjustments = info.adjustments.iter().map(ToString::to_string);
-        let warnings: Vec<String> = fallback.into_iter().chain(adjustments).collect();
+        let mut warnings: Vec<String> = fallback.into_iter().chain(adjustments).collect();
+        if header.bias && self.reader.find(&record::bias_name(name).unwrap_or_default()).is_none() {
+            warnings
+                .push("has no bias beside it: a dense checkpoint cannot carry what this one adds".to_owned());
+        }
         let report = json::Tensor {
             name: name.to_owned(),
             shape: tensor.shape.clone(),
