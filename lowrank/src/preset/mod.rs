@@ -11,12 +11,14 @@
 //! | [`gptq`] | GPTQ, arXiv 2210.17323 | Q | 1 |
 //! | [`ldlq`] | QuIP, arXiv 2307.13304 | Q | 1 |
 //! | [`cd`] | coordinate descent from GPTQ's start | Q | 1 |
+//! | [`best`] | trellis codes under a budget, from parts of QTIP, GPTQ and QuIP# | Q | 1 |
 //! | [`low_rank`] | truncated SVD | L·R | 1 |
 //! | [`lorc`] | ZeroQuant-V2, arXiv 2303.08302 | Q, L·R | 1 |
 //! | [`lq_lora`] | LQ-LoRA, arXiv 2311.12023 | L·R, Q | to the first rise |
 //! | [`svdquant`] | SVDQuant, arXiv 2411.05007 | L·R, Q, after smoothing | to the first rise |
 
 mod awq;
+mod best;
 mod cd;
 mod gptq;
 mod hqq;
@@ -31,6 +33,7 @@ mod svdquant;
 mod zeroquant_fp;
 
 pub use awq::awq;
+pub use best::{Effort, best, best_scalar};
 pub use cd::cd;
 pub use gptq::gptq;
 pub use hqq::{hqq, hqq_scheme};
