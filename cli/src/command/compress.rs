@@ -9,6 +9,7 @@ mod page;
 mod rest;
 mod run;
 mod selection;
+mod shared;
 
 pub(crate) use args::Args;
 pub(crate) use run::run;
