@@ -2,9 +2,14 @@
 //! `cargo bench -p rankbit-quant --bench vector_codes`.
 
 use rankbit_linalg::Stream;
+use rankbit_linalg::faer::MatRef;
+use rankbit_quant::lattice::dot::{Inputs, Multiplier};
+use rankbit_quant::matmul::apply_rows_into;
 use rankbit_quant::simd::Level;
 use rankbit_quant::trellis::decode::Decoder;
 use rankbit_quant::trellis::viterbi::{Encoder, Scratch, cost};
+use rankbit_quant::{Rounder, quantize, scheme};
+use std::hint::black_box;
 use std::time::Instant;
 
 /// The least time of three runs, in seconds.
@@ -18,31 +23,140 @@ fn least(mut run: impl FnMut()) -> f64 {
 }
 
 fn main() {
-    multiply();
+    println!("one core; each figure the best of many short runs, the limits measured between them");
+    trellis();
+    lattice();
+    product();
     encode();
 }
 
+/// Billions of items a second, the best of `runs` runs of `items` items each, contenders taking turns.
+fn best<const N: usize>(runs: usize, items: usize, mut contenders: [&mut dyn FnMut(); N]) -> [f64; N] {
+    let mut least = [f64::INFINITY; N];
+    for _ in 0..runs {
+        for (least, run) in least.iter_mut().zip(&mut contenders) {
+            let start = Instant::now();
+            run();
+            *least = least.min(start.elapsed().as_secs_f64());
+        }
+    }
+    least.map(|seconds| items as f64 / seconds / 1e9)
+}
+
+/// Sum of bytes read: what memory gives.
+fn read(bytes: &[u64]) -> u64 {
+    bytes.iter().fold(0, |sum, word| sum.wrapping_add(*word))
+}
+
+/// Multiplications and additions on 64 floats in registers: what arithmetic gives, 64 a round.
+fn multiply_add(rounds: usize) -> f32 {
+    let mut sums = [1.0_f32; 64];
+    let factor = black_box(0.999_f32);
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = *sum * factor + 1e-9;
+        }
+    }
+    sums.iter().sum()
+}
+
+/// Random bytes.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut random = Stream::new(0, "codes");
+    (0..len).map(|_| random.next_below(256).to_le_bytes()[0]).collect()
+}
+
 /// Decode one column after another and add it, times its activation, to the outputs.
-fn multiply() {
-    println!("decode and multiply: 1536 x 384, billions of weights a second");
+fn trellis() {
+    println!("trellis L = 12, decode and multiply, 1536 x 384: billions of weights a second");
     let (rows, cols) = (1536, 384);
     let x: Vec<f32> = (0..cols).map(|j| j as f32 * 0.01 - 1.0).collect();
-    for rate in 2..=5_u8 {
-        let bytes = rows / 8 * usize::from(rate);
-        let codes: Vec<u8> = (0..bytes * cols).map(|i| (i * i * 31 + i * 7).to_le_bytes()[1]).collect();
-        let table: Vec<f32> = (0..4096).map(|i| i as f32).collect();
+    for rate in 1..=8_u8 {
+        let column = rows / 8 * usize::from(rate);
+        let codes = bytes(column * cols);
+        let words: Vec<u64> = codes.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect();
+        let table: Vec<f32> = (0..4096).map(|i| i as f32 / 4096.0).collect();
         for set in Level::ALL.into_iter().filter(|set| set.is_available()) {
             let mut decoder = Decoder::new(12, set);
-            let (mut values, mut y) = (vec![0.0; rows], vec![0.0_f32; rows]);
-            let seconds = least(|| {
-                for (x, column) in x.iter().zip(codes.chunks_exact(bytes)) {
-                    decoder.values(column, rate, &table, 0, &mut values);
-                    for (y, value) in y.iter_mut().zip(&values) {
-                        *y += x * value;
-                    }
-                }
+            let mut y = vec![0.0_f32; rows];
+            let [speed, loads, products] = best(
+                40,
+                rows * cols,
+                [
+                    &mut || {
+                        for (x, column) in x.iter().zip(codes.chunks_exact(column)) {
+                            for (block, y) in y.chunks_mut(256).enumerate() {
+                                decoder.accumulate(column, rate, &table, 256 * block, *x, y);
+                            }
+                        }
+                    },
+                    &mut || {
+                        black_box(read(black_box(&words)));
+                    },
+                    &mut || {
+                        black_box(multiply_add(rows * cols / 64));
+                    },
+                ],
+            );
+            println!("k {rate} {set:?}: {speed:.2}; reading the codes {loads:.0}, products alone {products:.1}");
+        }
+    }
+}
+
+/// Rows of E8P times one vector of whole numbers.
+fn lattice() {
+    println!("e8p, decode and multiply, 512 x 4096: billions of weights a second");
+    let (rows, cols) = (512, 4096);
+    let codes = bytes(rows * cols / 4);
+    let words: Vec<u64> = codes.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect();
+    let mut x = vec![0.0; cols];
+    Stream::new(1, "inputs").fill_normal(&mut x);
+    for set in Level::ALL.into_iter().filter(|set| set.is_available()) {
+        let multiplier = Multiplier::new(set);
+        for planes in 1..=3 {
+            let inputs = Inputs::new(&x, planes).expect("inputs have a scale");
+            let [speed, loads] = best(
+                40,
+                rows * cols,
+                [
+                    &mut || {
+                        let rows = codes.chunks_exact(cols / 4);
+                        black_box(rows.map(|row| multiplier.dot(row, &inputs)).sum::<f64>());
+                    },
+                    &mut || {
+                        black_box(read(black_box(&words)));
+                    },
+                ],
+            );
+            println!("{planes} planes {set:?}: {speed:.1}; reading the codes {loads:.0}");
+        }
+    }
+}
+
+/// Products of whole matrices, one token, one thread.
+fn product() {
+    println!("products of a 1536 x 1536 matrix and one token: billions of weights a second");
+    let side = 1536;
+    let mut weight = vec![0.0; side * side];
+    Stream::new(2, "weight").fill_normal(&mut weight);
+    let mut x = vec![0.0; side];
+    Stream::new(3, "inputs").fill_normal(&mut x);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
+    let weight = MatRef::from_row_major_slice(&weight, side, side);
+    for scheme in [scheme::E8P, scheme::TRELLIS2] {
+        let matrix = quantize(weight, &scheme, Rounder::Nearest).expect("a normal matrix").quantized;
+        let mut y = vec![0.0; side];
+        for set in Level::ALL.into_iter().filter(|set| set.is_available()) {
+            pool.install(|| {
+                set.run(|| {
+                    let [speed] = best(
+                        40,
+                        side * side,
+                        [&mut || apply_rows_into(&matrix, &x, 1, &mut y).expect("shapes fit")],
+                    );
+                    println!("{} {set:?}: {speed:.1}", scheme.name().unwrap_or("?"));
+                })
             });
-            println!("k {rate} {set:?}: {:.2} (sum {:.1})", (rows * cols) as f64 / seconds / 1e9, y[0]);
         }
     }
 }

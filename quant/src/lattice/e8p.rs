@@ -23,7 +23,7 @@ use alloc::{boxed::Box, vec::Vec};
 mod x86;
 
 /// The patterns as numbers of halves (1, 3 or 5).
-fn patterns() -> Vec<[u8; BLOCK]> {
+pub(super) fn patterns() -> Vec<[u8; BLOCK]> {
     let all = || {
         (0..3_u32.pow(8)).map(|index| {
             let mut rest = index;
@@ -42,7 +42,7 @@ fn patterns() -> Vec<[u8; BLOCK]> {
 }
 
 /// Whether a pattern needs an odd number of minuses.
-fn is_odd(pattern: &[u8; BLOCK]) -> bool {
+pub(super) fn is_odd(pattern: &[u8; BLOCK]) -> bool {
     pattern.iter().map(|&a| u32::from(a)).sum::<u32>() / 2 % 2 == 1
 }
 

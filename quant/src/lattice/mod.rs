@@ -13,12 +13,15 @@
 //! here for its decoder, which needs a table of 2 KiB only. Source: QuIP#, arXiv 2402.04396, section 4. Deviation: 29 of
 //! the 256 patterns are another choice than in its released code, so that files are not interchangeable.
 
+pub mod dot;
 mod e8;
 mod e8p;
 
 use crate::simd::Level;
 use alloc::vec::Vec;
 
+/// Factor of E8P alone.
+const E8P_FACTOR: f32 = 0.95;
 /// Weights of a block.
 pub const BLOCK: usize = 8;
 
@@ -47,7 +50,7 @@ impl Lattice {
     /// Factors of the first stage and of the second.
     const fn factors(self) -> (f32, f32) {
         match self {
-            Self::E8p => (0.95, 0.0),
+            Self::E8p => (E8P_FACTOR, 0.0),
             Self::E8p3 => (1.0, 0.5),
             Self::E8p4 => (1.12, 0.29),
         }
