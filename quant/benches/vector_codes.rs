@@ -98,15 +98,17 @@ fn trellis() {
                     },
                 ],
             );
-            println!("k {rate} {set:?}: {speed:.2}; reading the codes {loads:.0}, products alone {products:.1}");
+            println!(
+                "k {rate} {set:?}: {speed:.2}; reading the codes {loads:.0}, products alone {products:.1}"
+            );
         }
     }
 }
 
 /// Rows of E8P times one vector of whole numbers.
 fn lattice() {
-    println!("e8p, decode and multiply, 512 x 4096: billions of weights a second");
-    let (rows, cols) = (512, 4096);
+    println!("e8p, decode and multiply, 64 x 4096: billions of weights a second");
+    let (rows, cols) = (64, 4096);
     let codes = bytes(rows * cols / 4);
     let words: Vec<u64> = codes.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect();
     let mut x = vec![0.0; cols];

@@ -18,8 +18,7 @@
 
 use super::{BLOCK, e8p};
 use crate::simd::Level;
-use alloc::{boxed::Box, vec::Vec};
-use num_traits::Float;
+use alloc::vec::Vec;
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -32,8 +31,6 @@ const COLUMNS: usize = CHUNK / 2 * BLOCK;
 const LARGEST: usize = 1 << 19;
 /// Steps from one plane to the next: its numbers are halves at most.
 const STEP: f64 = 254.0;
-/// Table entries in front of the first pattern and behind the last, for loads of four.
-const SPARE: usize = 3;
 
 /// 64 numbers of a plane.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -44,6 +41,9 @@ struct Line([i8; 64]);
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[repr(C, align(64))]
 struct Sums([i16; 32]);
+
+/// Added and taken away, rounds an f64 below 2⁵¹ to a whole number.
+const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
 /// One plane of inputs.
 #[derive(Clone, PartialEq, Debug)]
@@ -66,7 +66,8 @@ impl Inputs {
     /// all zeros, or something not finite.
     #[expect(clippy::cast_possible_truncation, reason = "at most 127 either way")]
     pub fn new(x: &[f32], planes: usize) -> Option<Self> {
-        let largest = x.iter().fold(0.0_f32, |max, x| if x.abs() > max || x.is_nan() { x.abs() } else { max });
+        let largest =
+            x.iter().fold(0.0_f32, |max, x| if x.abs() > max || x.is_nan() { x.abs() } else { max });
         let usable = largest > 0.0 && largest.is_finite() && x.len() <= LARGEST;
         if !usable || !(1..=3).contains(&planes) {
             return None;
@@ -82,7 +83,7 @@ impl Inputs {
         for (at, &x) in x.iter().enumerate() {
             let mut rest = f64::from(x) / scale;
             for plane in &mut all {
-                let whole = Float::round(rest).clamp(-127.0, 127.0);
+                let whole = (rest + SHIFTER - SHIFTER).clamp(-127.0, 127.0);
                 rest = (rest - whole) * STEP;
                 let number = whole as i8;
                 plane.lines[at / 64].0[at % 64] = number;
@@ -105,28 +106,35 @@ impl Inputs {
 }
 
 /// Multiplies rows of E8P blocks with [`Inputs`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Multiplier {
-    table: Box<Table>,
     level: Level,
 }
 
 /// u of each pattern with no minus but what its parity asks for, eight bytes an entry.
-type Table = [u64; 256 + 2 * SPARE];
+static TABLE: [u64; 256] = {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        // 1, 3, 5 become 4, 5, 6.
+        let (mut bytes, mut i) = (e8p::PATTERNS[at], 0);
+        while i < BLOCK {
+            bytes[i] = bytes[i] / 2 + 4;
+            i += 1;
+        }
+        if e8p::is_odd(&e8p::PATTERNS[at]) {
+            bytes[BLOCK - 1] ^= 7;
+        }
+        table[at] = u64::from_le_bytes(bytes);
+        at += 1;
+    }
+    table
+};
 
 impl Multiplier {
     /// With the instructions of `level`.
     pub fn new(level: Level) -> Self {
-        let mut table = Box::new([0; 256 + 2 * SPARE]);
-        for (entry, pattern) in table[SPARE..].iter_mut().zip(e8p::patterns()) {
-            // 1, 3, 5 become 4, 5, 6.
-            let mut bytes = pattern.map(|a| a / 2 + 4);
-            if e8p::is_odd(&pattern) {
-                bytes[BLOCK - 1] ^= 7;
-            }
-            *entry = u64::from_le_bytes(bytes);
-        }
-        Self { table, level: level.or_current() }
+        Self { level: level.or_current() }
     }
 
     /// `Σ_j w_j·x_j` over the blocks of `row`, the last one filled up with zeros. The same bits on every instruction
@@ -182,23 +190,19 @@ impl Multiplier {
             assert!(planes.iter().all(fits), "inputs for every block");
             if self.level >= Level::Avx512 && x86::has_512() {
                 // SAFETY: the CPU has the instructions, and the lengths were asserted above.
-                return unsafe { x86::chunks_512(&self.table, row, planes) };
+                return unsafe { x86::chunks_512(row, planes) };
             }
             if self.level >= Level::Avx2 {
                 // SAFETY: `new` let this level stand only where the CPU has it; lengths as above.
-                return unsafe { x86::chunks_256(&self.table, row, planes) };
+                return unsafe { x86::chunks_256(row, planes) };
             }
         }
-        portable(&self.table, row, planes)
+        portable(row, planes)
     }
 }
 
 /// Block after block; the twin of the vectorized ones.
-fn portable<const P: usize>(
-    table: &Table,
-    row: &[[u8; CHUNK]],
-    planes: [(&[Line], &[Sums]); P],
-) -> [i32; P] {
+fn portable<const P: usize>(row: &[[u8; CHUNK]], planes: [(&[Line], &[Sums]); P]) -> [i32; P] {
     planes.map(|(lines, blocks)| {
         let numbers = lines.iter().flat_map(|line| line.0.as_chunks::<BLOCK>().0);
         let sums = blocks.iter().flat_map(|blocks| blocks.0);
@@ -206,7 +210,7 @@ fn portable<const P: usize>(
         let terms = codes.zip(numbers.zip(sums)).map(|(&[low, pattern], (numbers, sum))| {
             let minuses = low & 127;
             let minuses = minuses | if minuses.count_ones() % 2 == 1 { 128 } else { 0 };
-            let points = table[SPARE + usize::from(pattern)].to_le_bytes();
+            let points = TABLE[usize::from(pattern)].to_le_bytes();
             let products = points.iter().zip(numbers).enumerate().map(|(i, (u, &p))| {
                 let u = if minuses >> i & 1 == 1 { u ^ 7 } else { *u };
                 i32::from(u) * i32::from(p)
@@ -250,7 +254,11 @@ mod tests {
                     let multiplier = Multiplier::new(level);
                     for planes in 1..=3 {
                         let inputs = Inputs::new(&x, planes).unwrap();
-                        assert_eq!(multiplier.dot(&row, &inputs), expected, "{len} {case} {level:?} {planes}");
+                        assert_eq!(
+                            multiplier.dot(&row, &inputs),
+                            expected,
+                            "{len} {case} {level:?} {planes}"
+                        );
                     }
                 }
             }

@@ -47,14 +47,25 @@ impl Lattice {
         }
     }
 
-    /// Factors of the first stage and of the second.
-    const fn factors(self) -> (f32, f32) {
+    /// Factors of the first stage and of the second (0 where there is none).
+    pub const fn factors(self) -> (f32, f32) {
         match self {
             Self::E8p => (E8P_FACTOR, 0.0),
             Self::E8p3 => (1.0, 0.5),
             Self::E8p4 => (1.12, 0.29),
         }
     }
+}
+
+/// The 256 patterns of E8P in halves (1, 3 or 5), by code, and whether each needs an odd number of minuses: what another
+/// decoder needs.
+pub fn patterns() -> impl ExactSizeIterator<Item = ([u8; BLOCK], bool)> {
+    e8p::PATTERNS.iter().map(|pattern| (*pattern, e8p::is_odd(pattern)))
+}
+
+/// The 256 points of the second stage of [`Lattice::E8p3`], by code: multiples of ½ from −2 to 2.
+pub fn short_points() -> Vec<[f32; BLOCK]> {
+    e8::points()
 }
 
 /// What encodes blocks.

@@ -3,8 +3,8 @@
 
 use super::{ROWS_PER_TASK, dot, run};
 use crate::lattice::dot::Inputs;
-use crate::{Quantized, float};
 use crate::vector::Decoder;
+use crate::{Quantized, float};
 use alloc::{vec, vec::Vec};
 
 /// Rows of a trellis that one task handles: a multiple of 32.

@@ -1,9 +1,9 @@
 //! Rows of values from stored vector codes.
 
 use super::{ColumnParts, scale};
+use crate::lattice::{self, Lattice, dot};
 use crate::simd::Level;
 use crate::trellis::{decode, stream, table};
-use crate::lattice::{self, Lattice, dot};
 use crate::{Code, Quantized, Rate, Trellis};
 use alloc::{borrow::Cow, vec, vec::Vec};
 

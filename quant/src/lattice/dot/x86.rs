@@ -5,7 +5,7 @@
 //! 2. Points by loads of eight bytes, four to a vector of 32; signs spread from bits to bytes (a mask, with AVX-512);
 //!    one multiplication for each plane.
 
-use super::{CHUNK, Line, SPARE, Sums, Table};
+use super::{CHUNK, Line, Sums, TABLE};
 use core::arch::x86_64::*;
 
 /// Chunks between the two passes.
@@ -44,12 +44,13 @@ const PARITY: [i8; 16] = {
 /// The CPU has AVX2; eight bytes are at `codes`.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn four(table: &Table, codes: *const u8) -> __m256i {
+unsafe fn four(codes: *const u8) -> __m256i {
     // SAFETY: eight bytes are there.
-    let (a, b) = unsafe { (codes.cast::<u32>().read_unaligned(), codes.add(4).cast::<u32>().read_unaligned()) };
-    // SAFETY: a byte is below 256, and the table has as many entries from SPARE on.
+    let (a, b) =
+        unsafe { (codes.cast::<u32>().read_unaligned(), codes.add(4).cast::<u32>().read_unaligned()) };
+    // SAFETY: a byte is below 256, the entries of the table.
     let two = |first: u32, second: u32| unsafe {
-        let entry = |pattern: u32| table.as_ptr().add(SPARE + pattern as usize).cast::<f64>();
+        let entry = |pattern: u32| TABLE.as_ptr().add(pattern as usize).cast::<f64>();
         _mm_castpd_si128(_mm_loadh_pd(_mm_load_sd(entry(first)), entry(second)))
     };
     let (low, high) = (two(a >> 8 & 255, a >> 24), two(b >> 8 & 255, b >> 24));
@@ -62,7 +63,6 @@ unsafe fn four(table: &Table, codes: *const u8) -> __m256i {
 /// The CPU has AVX2. Every plane has at least four lines and one [`Sums`] a chunk.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn chunks_256<const P: usize>(
-    table: &Table,
     row: &[[u8; CHUNK]],
     planes: [(&[Line], &[Sums]); P],
 ) -> [i32; P] {
@@ -70,12 +70,7 @@ pub(super) unsafe fn chunks_256<const P: usize>(
     let (low7, top) = (_mm256_set1_epi16(0x7F), _mm256_set1_epi16(0x80));
     // SAFETY: sixteen bytes.
     let parity = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(PARITY.as_ptr().cast()) });
-    let spread = _mm256_setr_epi64x(
-        0,
-        0x0202_0202_0202_0202,
-        0x0404_0404_0404_0404,
-        0x0606_0606_0606_0606,
-    );
+    let spread = _mm256_setr_epi64x(0, 0x0202_0202_0202_0202, 0x0404_0404_0404_0404, 0x0606_0606_0606_0606);
     let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
     let seven = _mm256_set1_epi8(7);
     let mut products = [_mm256_setzero_si256(); P];
@@ -112,14 +107,16 @@ pub(super) unsafe fn chunks_256<const P: usize>(
                 let chunk = first + narrow * NARROW + at;
                 for (step, &signs) in signs.iter().enumerate() {
                     // SAFETY: eight of the 64 bytes.
-                    let points = unsafe { four(table, codes.as_ptr().add(8 * step)) };
+                    let points = unsafe { four(codes.as_ptr().add(8 * step)) };
                     let signs = _mm256_shuffle_epi8(_mm256_set1_epi64x(signs.cast_signed()), spread);
                     let minus = _mm256_cmpeq_epi8(_mm256_and_si256(signs, bits), bits);
                     let points = _mm256_xor_si256(points, _mm256_and_si256(minus, seven));
                     for (sums, (lines, _)) in sums.iter_mut().zip(planes) {
                         // SAFETY: a chunk has 256 bytes of four lines, a step 32.
                         let x = unsafe {
-                            _mm256_loadu_si256(lines.as_ptr().add(4 * chunk).cast::<u8>().add(32 * step).cast())
+                            _mm256_loadu_si256(
+                                lines.as_ptr().add(4 * chunk).cast::<u8>().add(32 * step).cast(),
+                            )
                         };
                         *sums = _mm256_add_epi16(*sums, _mm256_maddubs_epi16(points, x));
                     }
@@ -147,7 +144,6 @@ pub(super) unsafe fn chunks_256<const P: usize>(
 /// The CPU has AVX2 and what [`has_512`] asks for. Every plane has at least four lines and one [`Sums`] a chunk.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
 pub(super) unsafe fn chunks_512<const P: usize>(
-    table: &Table,
     row: &[[u8; CHUNK]],
     planes: [(&[Line], &[Sums]); P],
 ) -> [i32; P] {
@@ -184,15 +180,14 @@ pub(super) unsafe fn chunks_512<const P: usize>(
                 // SAFETY: sixteen of the 64 bytes.
                 let (low, high) = unsafe {
                     let codes = codes.as_ptr().add(16 * step);
-                    (four(table, codes), four(table, codes.add(8)))
+                    (four(codes), four(codes.add(8)))
                 };
                 let points = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
                 // The 3-bit complement of 1 … 6.
                 let points = _mm512_mask_sub_epi8(points, minus, seven, points);
                 for (products, (lines, _)) in products.iter_mut().zip(planes) {
                     // SAFETY: a chunk has four lines.
-                    let x =
-                        unsafe { _mm512_loadu_si512(lines.as_ptr().add(4 * (first + at) + step).cast()) };
+                    let x = unsafe { _mm512_loadu_si512(lines.as_ptr().add(4 * (first + at) + step).cast()) };
                     *products = _mm512_dpbusd_epi32(*products, points, x);
                 }
             }
