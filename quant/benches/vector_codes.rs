@@ -1,9 +1,10 @@
 //! How fast vector codes are encoded and multiplied with, on one core, for every instruction set:
-//! `cargo bench -p rankbit-quant --bench vector_codes`.
+//! `cargo bench -p rankbit-quant --bench vector_codes`; with ` -- errors`, how well they code many normal values (minutes).
 
 use rankbit_linalg::Stream;
 use rankbit_linalg::faer::MatRef;
 use rankbit_quant::lattice::dot::{Inputs, Multiplier};
+use rankbit_quant::lattice::{self, Lattice};
 use rankbit_quant::matmul::apply_rows_into;
 use rankbit_quant::simd::Level;
 use rankbit_quant::trellis::decode::Decoder;
@@ -23,11 +24,44 @@ fn least(mut run: impl FnMut()) -> f64 {
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "errors") {
+        return errors();
+    }
     println!("one core; each figure the best of many short runs, the limits measured between them");
     trellis();
-    lattice();
+    lattice_rows();
     product();
     encode();
+}
+
+/// Relative errors on more normal values than a test has time for: 10⁷ for the lattices, and the largest trellis.
+fn errors() {
+    let mut normal = Stream::new(0, "errors");
+    for lattice in [Lattice::E8p, Lattice::E8p3, Lattice::E8p4] {
+        let encoder = lattice::Encoder::new(lattice);
+        let (mut norm, mut error, mut x) = (0.0, 0.0, vec![0.0_f32; 80_000]);
+        for _ in 0..125 {
+            normal.fill_normal(&mut x);
+            for x in x.as_chunks::<8>().0 {
+                let point = encoder.encode(x, &mut [0; 4]);
+                norm += x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+                error += x.iter().zip(point).map(|(&x, p)| f64::from(x - p) * f64::from(x - p)).sum::<f64>();
+            }
+        }
+        println!("{lattice:?}: {:.5} on 10 million values", (error / norm).sqrt());
+    }
+    for (window, rate, rings) in [(12, 2, 4096), (12, 3, 4096), (12, 4, 4096), (16, 2, 1024)] {
+        let trellis = Encoder::new(window, rate, Level::current());
+        let (w, mut states, mut scratch) = (vec![1.0; 256], vec![0; 256], Scratch::default());
+        let (mut norm, mut error, mut x) = (0.0, 0.0, vec![0.0_f32; 256]);
+        for _ in 0..rings {
+            normal.fill_normal(&mut x);
+            trellis.ring(&x, &w, &mut scratch, &mut states);
+            norm += x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+            error += cost(trellis.values(), &x, &w, &states);
+        }
+        println!("L {window} k {rate}: {:.5} on {rings} rings of 256", (error / norm).sqrt());
+    }
 }
 
 /// Billions of items a second, the best of `runs` runs of `items` items each, contenders taking turns.
@@ -106,7 +140,7 @@ fn trellis() {
 }
 
 /// Rows of E8P times one vector of whole numbers.
-fn lattice() {
+fn lattice_rows() {
     println!("e8p, decode and multiply, 64 x 4096: billions of weights a second");
     let (rows, cols) = (64, 4096);
     let codes = bytes(rows * cols / 4);
