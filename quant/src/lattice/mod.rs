@@ -10,8 +10,9 @@
 //! ⌈in/8⌉ blocks, the last one filled up with zeros.
 //!
 //! Errors on normal values: 0.3024, 0.1722, 0.0914, which a trellis of 2^12 states beats by 14, 28 and 33 %; E8P is
-//! here for its decoder, which needs a table of 2 KiB only. Source: QuIP#, arXiv 2402.04396, section 4. Deviation: 29 of
-//! the 256 patterns are another choice than in its released code, so that files are not interchangeable.
+//! here for its decoder, which needs a table of 2 KiB only and feeds products of whole numbers ([`dot`]). Source: QuIP#,
+//! arXiv 2402.04396, section 4. Deviation: 29 of the 256 patterns are another choice than in its released code, so that
+//! files are not interchangeable.
 
 pub mod dot;
 mod e8;
