@@ -572,6 +572,14 @@ impl Plan {
         matches!(self.recipe.metric.project, Space::MeanAbs { .. }) || self.method == Method::Awq
     }
 
+    /// Whether factors are more than a decomposition rounded to floats.
+    pub(crate) fn works_on_factors(&self) -> bool {
+        self.recipe.round.iter().any(|step| match step {
+            Step::LowRank { factors, .. } => !matches!(factors, FactorFormat::Float(_)),
+            step => matches!(step, Step::Gradient { .. }),
+        })
+    }
+
     /// Whether it takes means of inputs.
     pub(crate) fn needs_means(&self) -> bool {
         self.recipe.round.contains(&Step::Bias)

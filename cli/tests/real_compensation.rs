@@ -37,7 +37,9 @@ fn eora_on_gptq() {
 /// Alternation with 16-bit factors, then with 8 and 4 bits at ranks of the same size.
 #[test]
 fn caldera_with_few_bit_factors() {
-    let alternating = |format, more: &[&str]| calibrated("caldera", format, &[&ORDERED[..], &["--rounds", "2"], more].concat());
+    let alternating = |format, more: &[&str]| {
+        calibrated("caldera", format, &[&ORDERED[..], &["--rounds", "2"], more].concat())
+    };
     let plain = alternating("uint3", &[]);
     assert!((plain.bits - 4.297).abs() <= 1e-3 && plain.held_out_error <= 0.98 * 0.0957, "{plain:?}");
     let int8 = alternating("uint3", &["--factors", "int8", "--rank", "31"]);

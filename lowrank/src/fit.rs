@@ -267,6 +267,7 @@ struct State<'a> {
     split: Split,
     work: Vec<f32>,
     wants: (bool, bool, bool),
+    /// The projecting metric, for factors that are rounded under it; else the identity.
     project: Metric,
     root: MetricRoot,
     method: svd::Method,
@@ -303,6 +304,8 @@ impl<'a> State<'a> {
         let weight_norm = accept.norm_squared(weight).map_err(|e| named(weight, e))?;
         let low_rank = recipe.round.iter().any(|step| matches!(step, Step::LowRank { .. }));
         let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
+        let rounded = |step: &Step| matches!(step, Step::LowRank { factors, .. } if !matches!(factors, FactorFormat::Float(_)));
+        let rounded = recipe.round.iter().any(rounded);
         let seed = Stream::derive_seed(recipe.seed, input.name);
         Ok(Self {
             name: input.name,
@@ -315,7 +318,7 @@ impl<'a> State<'a> {
                 recipe.round.contains(&Step::Bias),
             ),
             root: project.root(DAMPING)?,
-            project,
+            project: if rounded { project } else { Metric::identity() },
             method: svd::Method::Auto(svd::RandomizedOptions {
                 seed,
                 power_iterations: 4,
