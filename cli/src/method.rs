@@ -1,10 +1,12 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
 use clap::ValueEnum as _;
-use rankbit::lowrank::{FactorFormat, Recipe, Space, Step, TransformRule, preset};
+use rankbit::lowrank::{FactorFormat, Recipe, Rounds, Space, Step, Stop, TransformRule, preset};
 use rankbit::quant::{Activation, Code, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
+use rankbit::sparse::{NmPattern, Pattern, Scope, SparseMatrix, ValueFormat, storage};
 
 use crate::error::Error;
+use crate::sparsity;
 
 /// A published method, by the name used in flags, files and reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -43,6 +45,8 @@ pub(crate) enum Method {
     Asvd,
     /// A dense factor times one with --rank/4 entries in every column (DSFormer).
     Dsformer,
+    /// Low rank and the entries that do not fit it, --sparsity of them zero [default: 0.95], in turn (robust PCA).
+    Rpca,
     /// Column by column, each error taken up by the columns after it (GPTQ). Needs --calib.
     Gptq,
     /// Codes and scales in turn from GPTQ's start: the least error at equal bits. Needs --calib.
@@ -60,12 +64,22 @@ pub(crate) enum Method {
     Awq,
     /// Range moved from activations to weights, then round to nearest (SmoothQuant). Needs --calib.
     Smoothquant,
+    /// Pruning: the largest weights are kept. --format says how, --rank adds what they lose.
+    Magnitude,
+    /// Pruning: the largest weights after their inputs' size (Wanda). Needs --calib.
+    Wanda,
+    /// Pruning: Wanda on weights relative to their row and column (RIA). Needs --calib.
+    Ria,
+    /// Pruning column by column, each loss taken up by the columns after it (SparseGPT). Needs --calib.
+    Sparsegpt,
+    /// Pruning all columns at once, then the best values for what is kept (ALPS): the least error. Needs --calib.
+    Admm,
 }
 
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -83,6 +97,7 @@ impl Method {
         Self::SvdLlm,
         Self::Asvd,
         Self::Dsformer,
+        Self::Rpca,
         Self::Gptq,
         Self::Cd,
         Self::Hqq,
@@ -91,6 +106,11 @@ impl Method {
         Self::ZeroquantFp,
         Self::Awq,
         Self::Smoothquant,
+        Self::Magnitude,
+        Self::Wanda,
+        Self::Ria,
+        Self::Sparsegpt,
+        Self::Admm,
     ];
 
     /// The name.
@@ -113,6 +133,7 @@ impl Method {
             Self::SvdLlm => "svd-llm",
             Self::Asvd => "asvd",
             Self::Dsformer => "dsformer",
+            Self::Rpca => "rpca",
             Self::Gptq => "gptq",
             Self::Cd => "cd",
             Self::Hqq => "hqq",
@@ -121,6 +142,11 @@ impl Method {
             Self::ZeroquantFp => "zeroquant-fp",
             Self::Awq => "awq",
             Self::Smoothquant => "smoothquant",
+            Self::Magnitude => "magnitude",
+            Self::Wanda => "wanda",
+            Self::Ria => "ria",
+            Self::Sparsegpt => "sparsegpt",
+            Self::Admm => "admm",
         }
     }
 
@@ -135,7 +161,7 @@ impl Method {
 
     /// Whether it has a quantized term.
     pub(crate) fn quantizes(self) -> bool {
-        self.family() != Family::LowRank
+        !matches!(self.family(), Family::LowRank | Family::Sparse)
     }
 
     /// What it is made of.
@@ -160,9 +186,14 @@ impl Method {
             | Self::Lrec
             | Self::Caldera
             | Self::LqLoraFisher => Family::Compensated,
-            Self::Lowrank | Self::Welore | Self::Lord | Self::SvdLlm | Self::Asvd | Self::Dsformer => {
-                Family::LowRank
-            }
+            Self::Lowrank
+            | Self::Welore
+            | Self::Lord
+            | Self::SvdLlm
+            | Self::Asvd
+            | Self::Dsformer
+            | Self::Rpca => Family::LowRank,
+            Self::Magnitude | Self::Wanda | Self::Ria | Self::Sparsegpt | Self::Admm => Family::Sparse,
         }
     }
 
@@ -181,16 +212,27 @@ impl Method {
         }
     }
 
+    /// Whether its matrix is the sparse term.
+    pub(crate) fn prunes(self) -> bool {
+        self.family() == Family::Sparse
+    }
+
     /// Whether it has a low-rank term.
     pub(crate) fn has_low_rank(self) -> bool {
-        self.family() != Family::Quantized
+        matches!(self.family(), Family::Compensated | Family::LowRank)
     }
 
     /// Whether it alternates.
     pub(crate) fn alternates(self) -> bool {
         matches!(
             self,
-            Self::Svdquant | Self::LqLora | Self::LqLoraFisher | Self::Loftq | Self::Lrec | Self::Caldera
+            Self::Svdquant
+                | Self::LqLora
+                | Self::LqLoraFisher
+                | Self::Loftq
+                | Self::Lrec
+                | Self::Caldera
+                | Self::Rpca
         )
     }
 
@@ -209,14 +251,17 @@ pub(crate) enum Family {
     Compensated,
     /// Few ranks.
     LowRank,
+    /// Few non-zeros.
+    Sparse,
 }
 
 impl Family {
     /// All, in the order of the help, with what they are called there.
-    pub(crate) const ALL: [(Self, &'static str); 3] = [
+    pub(crate) const ALL: [(Self, &'static str); 4] = [
         (Self::Quantized, "Few bits, W ≈ Q"),
         (Self::Compensated, "Few bits and few ranks, W ≈ Q + L·R"),
         (Self::LowRank, "Few ranks, W ≈ L·R"),
+        (Self::Sparse, "Few non-zeros, W ≈ S, or S + L·R with --rank"),
     ];
 }
 
@@ -282,6 +327,8 @@ impl Activations {
 pub(crate) const RANK: usize = 16;
 /// Share of the parameters that WeLore keeps by default.
 pub(crate) const KEEP: f64 = 0.5;
+/// Entries beside the low-rank term in robust PCA.
+const RARE: Pattern = Pattern::Unstructured { density: 0.05, scope: Scope::Matrix };
 /// Ranks for each entry of a column in DSFormer's sparse factor.
 const ATOMS: usize = 4;
 /// Gradient steps of a round of LREC.
@@ -312,6 +359,8 @@ pub(crate) struct Request {
     pub(crate) act_order: bool,
     /// `--scale`.
     pub(crate) scale: Option<FloatFormat>,
+    /// `--sparsity`.
+    pub(crate) sparsity: Option<Pattern>,
     /// `--factors`.
     pub(crate) factors: Option<FactorFormat>,
     /// `--keep`.
@@ -339,8 +388,11 @@ pub(crate) struct Plan {
     pub(crate) method: Method,
     /// What runs on every tensor.
     pub(crate) recipe: Recipe,
-    /// The format, when it quantizes.
+    /// The format, when it quantizes, or of kept values.
     pub(crate) scheme: Option<Scheme>,
+    /// The pattern of the sparse term, when it has one.
+    pub(crate) sparsity: Option<Pattern>,
+    calibrated: bool,
     /// The rank, when it has a low-rank term.
     pub(crate) rank: Option<usize>,
     /// The share of its parameters that each matrix keeps, when the rank follows from it.
@@ -382,11 +434,17 @@ impl Plan {
         if method == Method::Hqq && request.rounder.is_none() {
             scheme = preset::hqq_scheme(scheme);
         }
+        let few_bits = if method.prunes() { request.format.is_some() } else { method.quantizes() };
         let plan = Self {
             method,
             recipe: preset::rtn(scheme),
-            scheme: method.quantizes().then_some(scheme),
-            rank: if method == Method::ZeroquantFp {
+            scheme: few_bits.then_some(scheme),
+            sparsity: request.sparsity.or(match method {
+                Method::Rpca => Some(RARE),
+                _ => method.prunes().then_some(Pattern::Nm(NmPattern::TWO_OF_FOUR)),
+            }),
+            calibrated: request.calibrated,
+            rank: if method == Method::ZeroquantFp || method.prunes() {
                 request.rank
             } else if request.keep.is_some() || method == Method::Welore {
                 None
@@ -456,7 +514,25 @@ impl Plan {
             Method::Smoothquant => {
                 preset::smoothquant(scheme, self.smooth.unwrap_or(SMOOTH), Activation::Float)
             }
+            Method::Rpca => {
+                let pattern = self.sparsity.unwrap_or(RARE);
+                preset::rpca(rank, pattern, factors, rounds, self.calibrated)
+            }
+            Method::Magnitude => preset::magnitude(self.pattern(), self.values(scheme)),
+            Method::Wanda => preset::wanda(self.pattern(), self.values(scheme)),
+            Method::Ria => preset::ria(self.pattern(), self.values(scheme)),
+            Method::Sparsegpt => preset::sparse_gpt(self.pattern(), self.values(scheme)),
+            Method::Admm => preset::alps(self.pattern(), self.values(scheme)),
         };
+        if let (true, Some(rank)) = (method.prunes(), self.rank) {
+            recipe = preset::sparse_low_rank(recipe, rank, factors, rounds);
+        }
+        if let (Some(pattern), false) = (self.outliers(), method == Method::Rpca) {
+            recipe = preset::with_outliers(recipe, pattern, self.calibrated);
+            if method == Method::Lowrank {
+                recipe.rounds = Rounds { max: rounds, stop: Stop::FirstRise };
+            }
+        }
         if let (Some(alpha), TransformRule::Identity) = (self.smooth_of(method), &recipe.transform) {
             recipe.transform = TransformRule::Smooth { alpha, beta: 1.0 - alpha, format: FloatFormat::F16 };
         }
@@ -488,10 +564,38 @@ impl Plan {
         }
     }
 
+    /// The pattern of a method that prunes.
+    fn pattern(&self) -> Pattern {
+        self.sparsity.unwrap_or(Pattern::Nm(NmPattern::TWO_OF_FOUR))
+    }
+
+    /// The pattern of a sparse term beside what the method finds.
+    fn outliers(&self) -> Option<Pattern> {
+        self.sparsity.filter(|_| !self.method.prunes())
+    }
+
+    /// How a method that prunes stores what it keeps.
+    fn values(&self, scheme: Scheme) -> ValueFormat {
+        match self.scheme {
+            None => ValueFormat::Float(FloatFormat::F16),
+            Some(_) => ValueFormat::Scheme(scheme, self.rounder.unwrap_or(Rounder::Nearest)),
+        }
+    }
+
+    /// The shape of what is quantized of a matrix `[out, in]`: itself, or its kept values.
+    pub(crate) fn quantized_shape(&self, (out, inputs): (usize, usize)) -> (usize, usize) {
+        match self.sparsity {
+            Some(Pattern::Nm(nm) | Pattern::Transposable(nm)) if self.method.prunes() => {
+                (out, nm.kept_per_row(inputs))
+            }
+            _ => (out, inputs),
+        }
+    }
+
     /// The scheme of a matrix `[out, in]`, and what to say when it is not the one that was asked for: blocks that
     /// do not divide `in` give way to `q8_0`, and where that does not fit either, to `int8`.
     pub(crate) fn scheme_for(&self, shape: (usize, usize)) -> Option<(Scheme, Option<String>)> {
-        self.fallback_of(self.scheme?, shape)
+        self.fallback_of(self.scheme?, self.quantized_shape(shape))
     }
 
     /// [`Plan::scheme_for`], of another scheme.
@@ -505,8 +609,9 @@ impl Plan {
         let other = if fits(&scheme::Q8_0) { scheme::Q8_0 } else { scheme::INT8 };
         let name = |scheme: &Scheme| scheme.name().unwrap_or("this format");
         let warning = format!(
-            "{} has blocks of {block}, which do not divide in = {}: {} instead",
+            "{} has blocks of {block}, which do not divide {} = {}: {} instead",
             name(&asked),
+            if self.method.prunes() { "a row's kept values" } else { "in" },
             shape.1,
             name(&other)
         );
@@ -525,12 +630,20 @@ impl Plan {
         method: Method,
         scheme: &Scheme,
         (out, inputs): (usize, usize),
-    ) -> Result<f64, rankbit::quant::Error> {
+    ) -> Result<f64, rankbit::sparse::Error> {
         let mut bits = 0.0;
         if method.quantizes() {
             bits += part_lengths((out, inputs), scheme)?.bytes as f64 * 8.0;
         }
-        let compensates = method == Method::ZeroquantFp && self.rank.is_some();
+        let kept = match method.prunes() {
+            true => Some((self.pattern(), self.values(*scheme))),
+            false => self.outliers().map(|pattern| (pattern, ValueFormat::Float(FloatFormat::F16))),
+        };
+        if let Some((pattern, values)) = kept {
+            bits += storage::stored_bits((out, inputs), &pattern, &values)? as f64;
+        }
+        let optional = method == Method::ZeroquantFp || method.prunes();
+        let compensates = optional && self.rank.is_some();
         if method.has_low_rank() || compensates {
             let rank = self.rank.unwrap_or(RANK);
             let rank = self.keep.map_or(rank, |keep| preset::rank_within((out, inputs), keep));
@@ -551,10 +664,11 @@ impl Plan {
         Ok(bits / (out as f64 * inputs as f64))
     }
 
-    /// The rounder or method that cannot do without a Gram matrix, by name; smoothing is not counted.
+    /// The rounder, pruner or method that cannot do without a Gram matrix, by name; smoothing is not counted.
     pub(crate) fn needs_gram(&self) -> Option<&'static str> {
         let rounder = self.recipe.round.iter().find_map(|step| match step {
             Step::Quantize { rounder, .. } if rounder.needs_hessian() => Some(rounder.name()),
+            Step::Sparse { pruner, .. } if pruner.needs_moments() => Some(pruner.name()),
             _ => None,
         });
         let metric = self.recipe.metric;
@@ -609,12 +723,19 @@ pub(crate) fn with_rank(mut recipe: Recipe, rank: usize) -> Recipe {
     recipe
 }
 
-/// The scheme of a recipe's quantized term.
+/// The scheme of a recipe's quantized term, or else of its sparse term's values.
 pub(crate) fn scheme_in(recipe: &Recipe) -> Option<Scheme> {
-    recipe.round.iter().find_map(|step| match step {
+    let base = recipe.round.iter().find_map(|step| match step {
         Step::Quantize { scheme, .. } => Some(*scheme),
         _ => None,
-    })
+    });
+    let kept = || {
+        recipe.round.iter().find_map(|step| match step {
+            Step::Sparse { values: ValueFormat::Scheme(scheme, _), .. } => Some(*scheme),
+            _ => None,
+        })
+    };
+    base.or_else(kept)
 }
 
 /// What a format is under `--group` and `--scale`.
@@ -659,6 +780,20 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     if let Some((_, flag)) = quantizer.iter().take(3).find(|(given, _)| *given && method == Method::LlmInt8) {
         return refuse(flag, "has 8-bit integers with one f32 scale per row");
     }
+    if request.keep.is_some() {
+        if method == Method::Dsformer {
+            return refuse("--keep", "has a sparse factor, whose size --rank decides");
+        }
+        if method.family() != Family::LowRank {
+            return refuse("--keep", "is of more than a low-rank term, whose size the format decides");
+        }
+        if request.rank.is_some() {
+            return Err(Error::usage("--keep and --rank both decide the rank: give one"));
+        }
+    }
+    if method.prunes() {
+        return check_pruning(method, request, &quantizer);
+    }
     if let Some((_, flag)) = quantizer.into_iter().find(|(given, _)| *given && !method.quantizes()) {
         return refuse(flag, "quantizes nothing");
     }
@@ -670,23 +805,13 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     if method == Method::ZeroquantFp && request.factors.is_some() && request.rank.is_none() {
         return refuse("--factors", "has a low-rank term with --rank only");
     }
-    if request.rounds.is_some() && !method.alternates() {
+    let outliers_in_turn = method == Method::Lowrank && request.sparsity.is_some();
+    if request.rounds.is_some() && !method.alternates() && !outliers_in_turn {
         return refuse("--rounds", "does not alternate");
     }
     let rounds_by_gptq = request.rounder.map_or(method == Method::Gptq, |name| name == RounderName::Gptq);
     if request.act_order && !rounds_by_gptq {
         return Err(Error::usage("--act-order means something to --method gptq or --rounder gptq only"));
-    }
-    if request.keep.is_some() {
-        if method == Method::Dsformer {
-            return refuse("--keep", "has a sparse factor, whose size --rank decides");
-        }
-        if method.family() != Family::LowRank {
-            return refuse("--keep", "has a quantized term, whose size the format decides");
-        }
-        if request.rank.is_some() {
-            return Err(Error::usage("--keep and --rank both decide the rank: give one"));
-        }
     }
     if method == Method::Welore && request.rank.is_some() {
         return refuse("--rank", "finds the ranks itself, under --keep");
@@ -709,6 +834,54 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         return Err(Error::usage(format!("--method {name} needs --calib: {why}")));
     }
     Ok(())
+}
+
+/// [`check`] of a method that prunes; `quantizer` are the flags of a quantized term.
+fn check_pruning(method: Method, request: &Request, quantizer: &[(bool, &str)]) -> Result<(), Error> {
+    let name = method.name();
+    let refuse = |flag: &str, why: &str| {
+        Err(Error::usage(format!("{flag} means nothing to --method {name}: it {why}")))
+    };
+    let of_values = ["--format", "--group", "--scale", "--rounder"];
+    for &(_, flag) in quantizer.iter().filter(|(given, _)| *given) {
+        if !of_values.contains(&flag) {
+            return refuse(flag, "has no quantized term");
+        }
+        if request.format.is_none() {
+            return refuse(flag, "keeps 16-bit floats unless --format names another format");
+        }
+    }
+    if request.act_order {
+        return refuse("--act-order", "does not round by gptq");
+    }
+    if let (Some(flag), None) = (request.factors.map(|_| "--factors"), request.rank) {
+        return refuse(flag, "has a low-rank term with --rank only");
+    }
+    if let (Some(flag), None) = (request.rounds.map(|_| "--rounds"), request.rank) {
+        return refuse(flag, "alternates with --rank only");
+    }
+    let Some(format) = request.format.as_deref() else { return Ok(()) };
+    let rounder = request.rounder.map_or(Rounder::Nearest, |name| name.rounder(false, request.seed));
+    if rounder.needs_hessian() {
+        let rounder = rounder.name();
+        return Err(Error::usage(format!(
+            "--rounder {rounder} cannot round kept values: take nearest or mse"
+        )));
+    }
+    let pattern = request.sparsity.unwrap_or(Pattern::Nm(NmPattern::TWO_OF_FOUR));
+    match SparseMatrix::check(&pattern, &ValueFormat::Scheme(scheme_of(format, request)?, rounder)) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(pattern, Pattern::Nm(_) | Pattern::Transposable(_)) => {
+            Err(Error::usage(format!("--format {format}: {error}")))
+        }
+        Err(_) => {
+            let pattern = sparsity::name(&pattern);
+            Err(Error::usage(format!(
+                "--sparsity {pattern} keeps floats, --format {format} needs N:M; to keep outliers beside a \
+                 quantized matrix add --method rtn"
+            )))
+        }
+    }
 }
 
 /// What does not go with vector codes.
@@ -735,9 +908,15 @@ fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme
         | Method::SvdLlm
         | Method::Asvd
         | Method::Dsformer
+        | Method::Rpca
         | Method::LlmInt8
         | Method::ZeroquantFp
-        | Method::Smoothquant => RounderName::Nearest,
+        | Method::Smoothquant
+        | Method::Magnitude
+        | Method::Wanda
+        | Method::Ria
+        | Method::Sparsegpt
+        | Method::Admm => RounderName::Nearest,
     });
     let fits = match rounder {
         RounderName::Nearest => true,

@@ -126,6 +126,7 @@ fn methods_from_end_to_end() {
         ("svd-llm", vec!["--rank", "8"]),
         ("asvd", vec!["--keep", "0.4"]),
         ("dsformer", vec!["--rank", "24"]),
+        ("rpca", vec!["--rank", "4", "--sparsity", "0.9"]),
         ("lord", vec!["--rank", "8", "--factors", "int8"]),
     ] {
         let args =

@@ -16,4 +16,5 @@ mod real_network;
 mod real_sparsity;
 mod report;
 mod round_trip;
+mod sparsity;
 mod support;

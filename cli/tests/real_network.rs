@@ -17,7 +17,7 @@ pub(crate) struct Real {
     pub(crate) model: SentenceModel,
     pub(crate) held_out: Vec<String>,
     pub(crate) original: Embeddings,
-    held: Calibration,
+    pub(crate) held: Calibration,
     pub(crate) acts: tempfile::NamedTempFile,
 }
 
@@ -47,7 +47,7 @@ fn rankbit(arguments: &[&str]) {
     assert!(run.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 

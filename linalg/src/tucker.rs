@@ -43,7 +43,10 @@ impl Tensor {
         if let Some(col) = values.iter().position(|value| !Scalar::to_f64(*value).is_finite()) {
             return Err(Error::NonFinite { what: "tensor", row: 0, col });
         }
-        Ok(Self { shape: shape.to_vec(), values: values.iter().map(|value| Scalar::to_f64(*value)).collect() })
+        Ok(Self {
+            shape: shape.to_vec(),
+            values: values.iter().map(|value| Scalar::to_f64(*value)).collect(),
+        })
     }
 
     /// Its sides.

@@ -72,6 +72,9 @@ pub enum Error {
     /// From the quantizer or its storage.
     #[error(transparent)]
     Quant(#[from] rankbit_quant::Error),
+    /// From pruning or the storage of the sparse term.
+    #[error(transparent)]
+    Sparse(#[from] rankbit_sparse::Error),
     /// From the linear algebra.
     #[error(transparent)]
     Linalg(#[from] rankbit_linalg::Error),

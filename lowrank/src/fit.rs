@@ -1,13 +1,14 @@
 //! Runs a recipe on one matrix: see [`fit`].
 
-use crate::part::{GradientPart, LowRankPart, QuantizedPart, base_residual, branch_residual, check_range};
-use crate::{Error, FactorFormat, LowRank, Recipe, Split, Step, Stop, TransformRule};
+use crate::part::{GradientPart, LowRankPart, QuantizedPart, SparsePart, Term, check_range, residual};
+use crate::{Error, FactorFormat, Recipe, Split, Step, Stop, TransformRule};
 use crate::{basis, search, space};
 use alloc::{vec, vec::Vec};
 use core::fmt;
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{Metric, MetricRoot, Moments, Stream, svd};
-use rankbit_quant::{FloatFormat, Quantized, Rounder};
+use rankbit_quant::{FloatFormat, Rounder};
+use rankbit_sparse::SparseMatrix;
 
 /// Damping of a Gram metric, as a fraction of its mean diagonal: keeps directions that calibration never saw
 /// from being free.
@@ -82,6 +83,11 @@ pub enum Adjustment {
         /// Inputs of the layer.
         inputs: usize,
     },
+    /// The value format's range was too small: kept values of the sparse term are f32.
+    ValuesWidened {
+        /// The format asked for.
+        asked: FloatFormat,
+    },
     /// The width has no Hadamard matrix that is built in: the rotation mixes blocks of it.
     RotatedInBlocks {
         /// The width.
@@ -102,6 +108,7 @@ impl fmt::Display for Adjustment {
             Self::ScalesWidened { asked } => ("scales", asked.name()),
             Self::FactorsWidened { asked } => ("low-rank factors", asked.name()),
             Self::SmoothingWidened { asked } => ("smoothing factors", asked.name()),
+            Self::ValuesWidened { asked } => ("values of the sparse term", asked.name()),
             Self::FewTokens { tokens, inputs } => {
                 return write!(
                     f,
@@ -123,12 +130,12 @@ impl fmt::Display for Adjustment {
 /// Runs `recipe` on `weight` (`[out, in]`, any strides).
 ///
 /// ```text
-/// minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R
+/// minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R + S
 /// ```
 /// 1. The transform `T` is fixed, from the calibration and the weight.
-/// 2. Each step of a round replaces its own term, given the other: a projection onto the quantizer's grid or onto
-///    rank r. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
-/// 3. The best iterate is kept: plain rounding is no projection onto a convex set, so iterates can get worse.
+/// 2. Each step of a round replaces its own term, given the others: a projection onto the quantizer's grid, onto rank r
+///    or onto a pattern of non-zeros. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
+/// 3. The best iterate is kept: plain rounding is no projection onto a convex set, nor is pruning, so iterates can get worse.
 /// 4. The reported errors are measured anew on the f32 reconstruction of what is returned.
 ///
 /// Cost per round: one decode and one residual, O(out·in·r), one SVD of rank r, and the metric's norm (a Gram
@@ -246,6 +253,19 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
                 }
             }
             Step::Bias => {}
+            Step::Sparse { ref pattern, ref pruner, refit, ref values } => {
+                SparseMatrix::check(pattern, values)?;
+                if input.moments.is_none() && (refit || pruner.needs_gram()) {
+                    return Err(Error::MissingCalibration {
+                        needed: "the Gram matrix of the layer's inputs",
+                    });
+                }
+                if input.moments.is_none() && pruner.needs_moments() {
+                    return Err(Error::MissingCalibration {
+                        needed: "the second moments of the layer's inputs",
+                    });
+                }
+            }
         }
     }
     if let Some(moments) = input.moments
@@ -266,7 +286,8 @@ struct State<'a> {
     weight: MatRef<'a, f32>,
     split: Split,
     work: Vec<f32>,
-    wants: (bool, bool, bool),
+    /// Which terms an iterate must have: quantized, low rank, sparse, bias.
+    wants: [bool; 4],
     /// The projecting metric, for factors that are rounded under it; else the identity.
     project: Metric,
     root: MetricRoot,
@@ -274,9 +295,9 @@ struct State<'a> {
     accept: Metric,
     weight_norm: f64,
     calibration: Option<Metric>,
-    moments: Option<&'a Moments>,
     /// `TᵀHT`, for rounders that weigh errors by the layer's inputs.
     hessian: Option<Mat<f64>>,
+    moments: Option<&'a Moments>,
     /// What an error of each output counts.
     row_weights: Option<&'a [f64]>,
     adjustments: Vec<Adjustment>,
@@ -302,7 +323,8 @@ impl<'a> State<'a> {
             adjustments.push(Adjustment::FewTokens { tokens, inputs: shape.1 });
         }
         let weight_norm = accept.norm_squared(weight).map_err(|e| named(weight, e))?;
-        let low_rank = recipe.round.iter().any(|step| matches!(step, Step::LowRank { .. }));
+        let has = |kind: fn(&Step) -> bool| recipe.round.iter().any(kind);
+        let low_rank = has(|step| matches!(step, Step::LowRank { .. }));
         let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
         let rounded = |step: &Step| matches!(step, Step::LowRank { factors, .. } if !matches!(factors, FactorFormat::Float(_)));
         let rounded = recipe.round.iter().any(rounded);
@@ -312,11 +334,12 @@ impl<'a> State<'a> {
             weight,
             split: Split::new(shape, transform, None, None)?.with_activation(activation)?,
             work: vec![0.0; shape.0 * shape.1],
-            wants: (
-                recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. })),
+            wants: [
+                has(|step| matches!(step, Step::Quantize { .. })),
                 low_rank,
-                recipe.round.contains(&Step::Bias),
-            ),
+                has(|step| matches!(step, Step::Sparse { .. })),
+                has(|step| matches!(step, Step::Bias)),
+            ],
             root: project.root(DAMPING)?,
             project: if rounded { project } else { Metric::identity() },
             method: svd::Method::Auto(svd::RandomizedOptions {
@@ -327,8 +350,8 @@ impl<'a> State<'a> {
             accept,
             weight_norm,
             calibration,
-            moments: input.moments,
             hessian,
+            moments: input.moments,
             row_weights: input.moments.and_then(Moments::row_weight),
             adjustments,
         })
@@ -336,9 +359,9 @@ impl<'a> State<'a> {
 
     /// Runs one step: its term is replaced.
     fn run(&mut self, step: &Step) -> Result<(), Error> {
-        let split = &self.split;
-        let (mut base, mut low_rank): (Option<Quantized>, Option<LowRank>);
+        let (weight, split, work) = (self.weight, &self.split, &mut self.work);
         let mut adjustments = Vec::new();
+        let (base, low_rank, sparse);
         match step {
             Step::Quantize { scheme, rounder } => {
                 let hessian = self.hessian.as_ref().map(|gram| gram.as_ref());
@@ -348,43 +371,34 @@ impl<'a> State<'a> {
                     }
                     other => other,
                 };
-                let (transform, row_weights) = (split.transform(), self.row_weights);
-                let part = QuantizedPart { scheme, rounder, transform, hessian, row_weights };
-                base = Some(part.project(self.weight, split.low_rank(), &mut self.work, &mut adjustments)?);
-                low_rank = split.low_rank().cloned();
+                let part = QuantizedPart { scheme, rounder, hessian, row_weights: self.row_weights };
+                base = Some(part.project(weight, split, work, &mut adjustments)?);
+                (low_rank, sparse) = (split.low_rank().cloned(), split.sparse().cloned());
             }
             Step::LowRank { rank, factors } => {
-                let part = LowRankPart {
-                    rank: *rank,
-                    factors: *factors,
-                    metric: &self.project,
-                    root: &self.root,
-                    method: self.method,
-                };
-                let transform = split.transform();
-                low_rank = Some(part.project(
-                    self.weight,
-                    split.base(),
-                    transform,
-                    &mut self.work,
-                    &mut adjustments,
-                )?);
-                base = split.base().cloned();
+                let (root, method, metric) = (&self.root, self.method, &self.project);
+                let part = LowRankPart { rank: *rank, factors: *factors, metric, root, method };
+                low_rank = Some(part.project(weight, split, work, &mut adjustments)?);
+                (base, sparse) = (split.base().cloned(), split.sparse().cloned());
+            }
+            Step::Sparse { pattern, pruner, refit, values } => {
+                let part = SparsePart { pattern, pruner, refit: *refit, values, moments: self.moments };
+                sparse = Some(part.project(weight, split, work, &mut adjustments)?);
+                (base, low_rank) = (split.base().cloned(), split.low_rank().cloned());
             }
             Step::Gradient { steps } => {
                 let Some(start) = split.low_rank() else {
                     return Err(Error::InvalidRecipe { reason: "gradient steps need a low-rank term" });
                 };
-                base_residual(self.weight, split.base(), split.transform(), &mut self.work)?;
-                let target =
-                    MatRef::from_row_major_slice(&self.work, self.weight.nrows(), self.weight.ncols());
+                residual(weight, split, Some(Term::LowRank), work)?;
+                let target = MatRef::from_row_major_slice(work, weight.nrows(), weight.ncols());
                 let part = GradientPart { steps: *steps, metric: &self.accept };
                 let (found, widened) = part.descend(target, start)?;
                 if widened {
                     adjustments.push(Adjustment::FactorsWidened { asked: start.left().format() });
                 }
                 low_rank = Some(found);
-                base = split.base().cloned();
+                (base, sparse) = (split.base().cloned(), split.sparse().cloned());
             }
             Step::Bias => {
                 self.split = self.split.clone().with_bias(self.mean_error()?)?;
@@ -397,7 +411,8 @@ impl<'a> State<'a> {
             }
         }
         let activation = *split.activation();
-        self.split = Split::new(split.shape(), split.transform().cloned(), base.take(), low_rank.take())?
+        self.split = Split::new(split.shape(), split.transform().cloned(), base, low_rank)?
+            .with_sparse(sparse)?
             .with_activation(activation)?;
         Ok(())
     }
@@ -406,7 +421,7 @@ impl<'a> State<'a> {
     fn mean_error(&mut self) -> Result<Vec<f32>, Error> {
         let needed = "the mean of the layer's inputs";
         let mean = self.moments.ok_or(Error::MissingCalibration { needed })?.mean()?;
-        branch_residual(self.weight, &self.split, &mut self.work)?;
+        residual(self.weight, &self.split, None, &mut self.work)?;
         let cols = self.weight.ncols().max(1);
         #[expect(
             clippy::cast_possible_truncation,
@@ -418,12 +433,12 @@ impl<'a> State<'a> {
 
     /// Relative error of the iterate in the accepting metric, or `None` while a term is missing.
     fn error(&mut self) -> Result<Option<f64>, Error> {
-        let terms =
-            (self.split.base().is_some(), self.split.low_rank().is_some(), self.split.bias().is_some());
-        if terms != self.wants {
+        let split = &self.split;
+        let (base, low_rank) = (split.base().is_some(), split.low_rank().is_some());
+        if [base, low_rank, split.sparse().is_some(), split.bias().is_some()] != self.wants {
             return Ok(None);
         }
-        branch_residual(self.weight, &self.split, &mut self.work)?;
+        residual(self.weight, &self.split, None, &mut self.work)?;
         let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), self.weight.ncols());
         Ok(Some(ratio(self.accept.norm_squared(residual)?, self.weight_norm)))
     }

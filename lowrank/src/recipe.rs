@@ -5,6 +5,7 @@
 use crate::FactorFormat;
 use alloc::vec::Vec;
 use rankbit_quant::{Activation, Code, FloatFormat, Rounder, Scheme};
+use rankbit_sparse::{Pattern, Pruner, ValueFormat};
 
 /// What [`fit`](crate::fit) runs.
 #[derive(Clone, PartialEq, Debug)]
@@ -191,14 +192,14 @@ pub struct MetricRule {
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Step {
-    /// `Q̃ = quantize((W - L·R)·T⁻ᵀ)`.
+    /// `Q̃ = quantize((W - L·R - S)·T⁻ᵀ)`.
     Quantize {
         /// The number format.
         scheme: Scheme,
         /// How values become codes.
         rounder: Rounder,
     },
-    /// `L·R` = the best rank-r approximation of `W - Q̃·Tᵀ` under the projection metric, `√Σ` in each factor.
+    /// `L·R` = the best rank-r approximation of `W - Q̃·Tᵀ - S` under the projection metric, `√Σ` in each factor.
     LowRank {
         /// The rank, 1 to the smaller side.
         rank: usize,
@@ -212,6 +213,18 @@ pub enum Step {
     },
     /// `b = (W - Ŵ)·μ`, so that the output is right on average over the calibration.
     Bias,
+    /// `S` = `W - Q̃·Tᵀ - L·R` pruned to a pattern, under the calibration's metric in original coordinates.
+    Sparse {
+        /// Where kept entries may lie.
+        pattern: Pattern,
+        /// Which are kept, and what becomes of their values.
+        pruner: Pruner,
+        /// Whether kept values become the best of their mask, whatever chose it. Needs the Gram matrix.
+        #[cfg_attr(feature = "file", serde(default, skip_serializing_if = "core::ops::Not::not"))]
+        refit: bool,
+        /// How kept values are stored.
+        values: ValueFormat,
+    },
 }
 
 /// How often the round runs.

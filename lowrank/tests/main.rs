@@ -13,5 +13,6 @@ mod plan;
 mod presets;
 mod relevance;
 mod rounders;
+mod sparse;
 mod split;
 mod transforms;

@@ -1,11 +1,10 @@
 //! Onto rank r, under a metric.
 
-use super::{base_residual, factors};
-use crate::{Adjustment, Error, FactorFormat, LowRank};
+use super::{Term, factors, residual};
+use crate::{Adjustment, Error, FactorFormat, LowRank, Split};
 use alloc::vec::Vec;
 use rankbit_linalg::faer::MatRef;
 use rankbit_linalg::{Metric, MetricRoot, svd};
-use rankbit_quant::{Quantized, Transform};
 
 /// The low-rank step of a recipe.
 pub(crate) struct LowRankPart<'a> {
@@ -17,12 +16,11 @@ pub(crate) struct LowRankPart<'a> {
 }
 
 impl LowRankPart<'_> {
-    /// `L·R = [W - Q̃·Tᵀ]_r` under the metric; `work` is scratch for `W`'s shape.
+    /// `L·R = [W - Q̃·Tᵀ - S]_r` under the metric; `work` is scratch for `W`'s shape.
     pub(crate) fn project(
         &self,
         weight: MatRef<'_, f32>,
-        base: Option<&Quantized>,
-        transform: Option<&Transform>,
+        split: &Split,
         work: &mut [f32],
         adjustments: &mut Vec<Adjustment>,
     ) -> Result<LowRank, Error> {
@@ -30,10 +28,10 @@ impl LowRankPart<'_> {
         if self.rank == 0 || self.rank > max {
             return Err(Error::RankOutOfRange { rank: self.rank, max });
         }
-        let target = if base.is_none() {
+        let target = if split.base().is_none() && split.sparse().is_none() {
             weight
         } else {
-            base_residual(weight, base, transform, work)?;
+            residual(weight, split, Some(Term::LowRank), work)?;
             MatRef::from_row_major_slice(work, weight.nrows(), weight.ncols())
         };
         let found = svd::weighted(target, self.rank, self.root, &self.method)?;

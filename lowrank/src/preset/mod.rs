@@ -25,6 +25,14 @@
 //! | [`lord`] | LORD, arXiv 2309.14021 | L·R, bias | 1 |
 //! | [`dsformer`] | DSFormer, arXiv 2312.13211 | L·R, R sparse by columns | 1 |
 //! | [`embedding`] | Unified CTR, arXiv 2405.18146 | L·R, rows weighted | 1 |
+//! | [`magnitude`] | pruning by magnitude | S | 1 |
+//! | [`wanda`] | Wanda, arXiv 2306.11695 | S | 1 |
+//! | [`ria`] | RIA, ICLR 2024 | S | 1 |
+//! | [`sparse_gpt`] | SparseGPT, arXiv 2301.00774 | S | 1 |
+//! | [`alps`] | ALPS, arXiv 2406.07831 | S | 1 |
+//! | [`sparse_low_rank`] | OATS, arXiv 2409.13652 | S, L·R | to the first rise |
+//! | [`rpca`] | GoDec, ICML 2011 | S, L·R | to the first rise |
+//! | [`with_outliers`] | SqueezeLLM, arXiv 2306.07629 | S, then the recipe's | the recipe's |
 //! | [`svdquant`] | SVDQuant, arXiv 2411.05007 | L·R, Q, after smoothing | to the first rise |
 
 mod asvd;
@@ -44,7 +52,9 @@ mod lord;
 mod low_rank;
 mod lq_lora;
 mod lrec;
+mod prune;
 mod qera;
+mod rpca;
 mod rtn;
 mod smoothquant;
 mod svd_llm;
@@ -68,7 +78,9 @@ pub use lord::{embedding, lord, rank_within};
 pub use low_rank::low_rank;
 pub use lq_lora::{lq_lora, lq_lora_candidates, lq_lora_fisher};
 pub use lrec::lrec;
+pub use prune::{alps, magnitude, ria, sparse_gpt, sparse_low_rank, wanda, with_outliers};
 pub use qera::{Qera, qera};
+pub use rpca::rpca;
 pub use rtn::rtn;
 pub use smoothquant::smoothquant;
 pub use svd_llm::svd_llm;

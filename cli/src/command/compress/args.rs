@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use rankbit::lowrank::FactorFormat;
 use rankbit::quant::{FloatFormat, Group};
+use rankbit::sparse::Pattern;
 
 use crate::error::Error;
 use crate::method::{self, Activations, Method, Plan, Request, RounderName, Smooth};
-use crate::{candidates, describe, select};
+use crate::{candidates, describe, select, sparsity};
 
 /// Arguments of `compress`.
 #[derive(clap::Args, Debug)]
@@ -20,7 +21,8 @@ pub(crate) struct Args {
     /// The compressed checkpoint (safetensors). An existing file is replaced once the new one is whole.
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     pub(crate) output: Option<PathBuf>,
-    /// How matrices are split [default: rtn]; --help lists the methods by family.
+    /// How matrices are split [default: rtn; with --sparsity alone magnitude, with --calib too sparsegpt]; --help lists
+    /// the methods by family.
     #[arg(long, value_enum, hide_default_value = true, hide_possible_values = true,
           long_help = describe::methods())]
     method: Option<Method>,
@@ -41,6 +43,12 @@ pub(crate) struct Args {
     /// Rank of the low-rank term [default: 16].
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
+    /// Which weights may stay: N:M keeps N of every M inputs (2:4, 1:8), N:Mt in both directions, 0.5 drops that share of
+    /// all weights, 16x16:0.5 of all blocks. To a method that prunes it is the matrix itself [default: 2:4], its kept
+    /// weights stored as --format says [default: f16]; beside any other method it keeps the weights that few bits serve
+    /// worst, in f16.
+    #[arg(long, value_name = "PATTERN", value_parser = sparsity::parse, help_heading = "Sparse term")]
+    sparsity: Option<Pattern>,
     /// Calibration: activations or their moments (safetensors; see scripts/capture.py).
     #[arg(long, value_name = "ACTS")]
     pub(crate) calib: Option<PathBuf>,
@@ -132,7 +140,12 @@ impl Args {
         if self.budget.is_none() && self.format.iter().any(|name| name == "trellis") {
             return Err(Error::usage("--format trellis needs --budget: the bits of a column follow from it"));
         }
-        Plan::new(self.method.unwrap_or(Method::Rtn), &self.request())
+        let default = match (self.sparsity, &self.calib) {
+            (None, _) => Method::Rtn,
+            (Some(_), None) => Method::Magnitude,
+            (Some(_), Some(_)) => Method::Sparsegpt,
+        };
+        Plan::new(self.method.unwrap_or(default), &self.request())
     }
 
     /// The method of a plan that is read, with nothing else given.
@@ -142,6 +155,7 @@ impl Args {
             (!self.format.is_empty(), "--format"),
             (self.group.is_some(), "--group"),
             (self.rank.is_some(), "--rank"),
+            (self.sparsity.is_some(), "--sparsity"),
             (self.rounder.is_some(), "--rounder"),
             (self.act_order, "--act-order"),
             (self.scale.is_some(), "--scale"),
@@ -165,6 +179,7 @@ impl Args {
             format: candidates::first(&self.format),
             group: self.group,
             rank: self.rank,
+            sparsity: self.sparsity,
             rounder: self.rounder,
             act_order: self.act_order,
             scale: self.scale,

@@ -54,6 +54,9 @@ fn description(job: &Job) -> String {
         let group = json_group(&scheme);
         text.push_str(&format!(", format {format}, group {group}, {} scales", scheme.scale_format.name()));
     }
+    if let Some(pattern) = &plan.sparsity {
+        text.push_str(&format!(", sparsity {}", crate::sparsity::name(pattern)));
+    }
     if let Some(rank) = plan.rank {
         text.push_str(&format!(", rank {rank} in {}", plan.factors.name()));
     }

@@ -26,6 +26,7 @@ use crate::method::{Method, Plan, scheme_in};
 use crate::progress::Progress;
 use crate::report::{json, terminal};
 use crate::select::{Chosen, Filter, Skipped};
+use crate::sparsity;
 
 /// Everything that is known before the first tensor is read.
 pub(super) struct Job {
@@ -246,7 +247,7 @@ impl Job {
                 _ => {}
             }
             if let Some((scheme, _)) = self.plan.scheme_for(chosen.shape)
-                && let Err(error) = part_lengths(chosen.shape, &scheme)
+                && let Err(error) = part_lengths(self.plan.quantized_shape(chosen.shape), &scheme)
             {
                 return fail(error.to_string());
             }
@@ -287,7 +288,9 @@ impl Job {
                 if self.calibration.is_some() { memory::calibration_bytes(inputs) } else { 0 };
             if feedback {
                 calibration = calibration.saturating_add(memory::feedback_bytes(inputs));
-                if self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector()) {
+                if self.plan.sparsity.is_some()
+                    || self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector())
+                {
                     let elements = self.tensor(chosen.index)?.elements();
                     calibration = calibration.saturating_add(memory::column_feedback_bytes(elements));
                 }
@@ -410,7 +413,8 @@ impl Job {
         let (header, parts) = file::write(&fitted.split);
         let recipe =
             serde_json::to_value(info.decided.as_ref().unwrap_or(&recipe)).map_err(|error| fail(&error))?;
-        let group = header.scheme.map(|scheme| GroupName::from(scheme.group));
+        let grouped = header.scheme.or_else(|| sparsity::scheme(&header));
+        let group = grouped.map(|scheme| GroupName::from(scheme.group));
         let rank = header.low_rank.map(|low_rank| low_rank.rank);
         let adjustments = info.adjustments.iter().map(ToString::to_string);
         let mut warnings: Vec<String> = fallback.into_iter().chain(adjustments).collect();
@@ -427,7 +431,7 @@ impl Job {
             group: group.clone(),
             rank,
             activations: (!header.activation.is_float()).then(|| header.activation.to_string()),
-            sparsity: None,
+            sparsity: sparsity::stored(&header),
             bits_per_weight,
             relative_error: info.relative_error,
             metric_error: info.metric_error,
