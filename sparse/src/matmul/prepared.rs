@@ -1,8 +1,8 @@
 //! The order in which the kernels read an N:M matrix, and the loops around them.
 
+use super::instructions::Kernels;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
-use super::instructions::Kernels;
 use super::{check_shapes, portable, tasks};
 use crate::{Error, NmMatrix, NmPattern};
 use alloc::{vec, vec::Vec};
@@ -240,7 +240,9 @@ impl Prepared {
                             let work = Sums { panel, sums };
                             match kernels {
                                 #[cfg(target_arch = "x86_64")]
-                                Kernels::Avx512 { .. } => x86::panel_512(plan, tile, chunks.clone(), width, work),
+                                Kernels::Avx512 { .. } => {
+                                    x86::panel_512(plan, tile, chunks.clone(), width, work)
+                                }
                                 #[cfg(target_arch = "x86_64")]
                                 Kernels::Avx2 => x86::panel_256(plan, tile, chunks.clone(), width, work),
                                 _ => portable::panel(plan, tile, chunks.clone(), width, work),

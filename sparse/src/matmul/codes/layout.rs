@@ -241,7 +241,8 @@ impl Plan {
     fn set_pair(&self, block: &mut [Line], step: usize, (row, half): (usize, usize), code: u16) {
         let mut put = |line: usize, bits: u16| {
             let at = LANES * row + 2 * half;
-            for (byte, more) in block[self.index_line(line)].0[at..at + 2].iter_mut().zip(bits.to_le_bytes()) {
+            for (byte, more) in block[self.index_line(line)].0[at..at + 2].iter_mut().zip(bits.to_le_bytes())
+            {
                 *byte |= more;
             }
         };
@@ -345,8 +346,18 @@ mod tests {
                 let windows = (LANES / share * span).div_ceil(WINDOW).max(1);
                 let (cols, slots) = (1000, pattern.kept_per_row(1000));
                 let plan = Plan {
-                    pattern, cols, slots, coding, windows, span, share,
-                    wide: keep % 2 == 1, groups: 1, blocks: 1, full_scales: false, zeros: false,
+                    pattern,
+                    cols,
+                    slots,
+                    coding,
+                    windows,
+                    span,
+                    share,
+                    wide: keep % 2 == 1,
+                    groups: 1,
+                    blocks: 1,
+                    full_scales: false,
+                    zeros: false,
                 };
                 let mut block = [Line([0; 64]); 24];
                 let block = &mut block[..plan.block_lines()];
@@ -388,7 +399,9 @@ mod tests {
                         }
                         let mut expected: [usize; LANES] = core::array::from_fn(|lane| {
                             let slot = LANES * step + lane;
-                            if coding == Coding::All { return slot }
+                            if coding == Coding::All {
+                                return slot;
+                            }
                             slot / keep as usize * of as usize + usize::from(offsets(step, row)[lane])
                         });
                         found.sort_unstable();

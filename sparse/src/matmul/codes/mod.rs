@@ -136,7 +136,9 @@ impl PreparedCodes {
                         #[cfg(target_arch = "x86_64")]
                         Kernels::Avx512 { bytes: true } => x86::tile_512(plan, tile, inputs, token, sums),
                         #[cfg(target_arch = "x86_64")]
-                        Kernels::Avx2 | Kernels::Avx512 { .. } => x86::tile_256(plan, tile, inputs, token, sums),
+                        Kernels::Avx2 | Kernels::Avx512 { .. } => {
+                            x86::tile_256(plan, tile, inputs, token, sums)
+                        }
                         Kernels::Portable => portable::tile(plan, tile, inputs, token, sums),
                     }
                     for (t, sums) in sums.iter().enumerate() {
@@ -186,8 +188,7 @@ impl<'a> Codes<'a> {
 
 fn plan(cols: usize, pattern: NmPattern, codes: &Codes<'_>) -> Result<Plan, Error> {
     let unsupported = |reason| Error::Unsupported { format: FORMAT, reason };
-    let (coding, span, share) =
-        Plan::coding(pattern).ok_or_else(|| unsupported("M is above 16"))?;
+    let (coding, span, share) = Plan::coding(pattern).ok_or_else(|| unsupported("M is above 16"))?;
     if u32::try_from(cols).is_err() {
         return Err(Error::TooLarge { what: "column" });
     }
