@@ -20,10 +20,6 @@
 //! | `right` | factor format, u8 for few bits | `[r, in]`, or `[r, ⌈in·bits/8⌉]` | R |
 //! | `right_scales` | f16 | `[r, ⌈in/64⌉]` | scales of R in few bits |
 //! | `right_rows` | u8 | `[in, s·bytes]` | of an R with s entries in every column (then `right` is `[in, s]`): their rows, little-endian numbers of 1, 2 or 4 bytes |
-//! | `sparse_values` | value format, or u8 | `[out, K]`; `[blocks, h·w]`; codes as above | kept values of S, or their codes |
-//! | `sparse_scales`, … | | | of kept values of few bits: what `scales`, `global_scale`, `scale_codes`, `scale_offset`, `zeros` are to a matrix `[out, K]` |
-//! | `sparse_starts` | u8 | `[⌈out/h⌉ + 1, 4]` | blocks: where each row of blocks starts ([`BlockMatrix`](rankbit_sparse::BlockMatrix)) |
-//! | `sparse_indices` | u8 | `[out, bytes]`; `[blocks, 2 or 4]` | N:M: packed offsets ([`NmMatrix`](rankbit_sparse::NmMatrix)); blocks: their block columns |
 //! | `bias` | f32 | `[out]` | what is added to every output |
 //! | `sparse_values` | value format, or u8 | `[out, K]`; `[blocks, h·w]`; codes as above | kept values of S, or their codes |
 //! | `sparse_scales`, … | | | of kept values of few bits: what `scales`, `global_scale`, `scale_codes`, `scale_offset`, `zeros` are to a matrix `[out, K]` |
