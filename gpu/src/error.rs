@@ -41,6 +41,9 @@ pub enum Error {
     /// No kernel multiplies with a sparse term of blocks or of any entries.
     #[error("no GPU kernel for sparse terms other than N:M")]
     UnsupportedSparse,
+    /// No kernel adds a bias.
+    #[error("no GPU kernel for a split with a bias")]
+    UnsupportedBias,
     /// Two arguments disagree in shape.
     #[error("{what}: expected shape {expected:?}, found {found:?}")]
     ShapeMismatch {

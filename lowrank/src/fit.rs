@@ -1,8 +1,8 @@
 //! Runs a recipe on one matrix: see [`fit`].
 
-use crate::basis;
-use crate::part::{LowRankPart, QuantizedPart, SparsePart, check_range, residual};
-use crate::{Error, Recipe, Space, Split, Step, Stop, TransformRule};
+use crate::part::{GradientPart, LowRankPart, QuantizedPart, SparsePart, Term, check_range, residual};
+use crate::{Error, FactorFormat, Recipe, Split, Step, Stop, TransformRule};
+use crate::{basis, search, space};
 use alloc::{vec, vec::Vec};
 use core::fmt;
 use rankbit_linalg::faer::{Mat, MatRef};
@@ -41,10 +41,12 @@ pub struct FitInfo {
     pub best: usize,
     /// `‖W - Ŵ‖ / ‖W‖` of the f32 reconstruction, Frobenius norm; 0/0 = 0.
     pub relative_error: f64,
-    /// The same under the calibration's metric, when calibration has one.
+    /// The same under the calibration's metric, when calibration has one: the error of outputs, bias included.
     pub metric_error: Option<f64>,
     /// What was changed from what the recipe asked.
     pub adjustments: Vec<Adjustment>,
+    /// What ran, where a search in the recipe decided a part of it.
+    pub decided: Option<Recipe>,
     /// Wall time of the fit in seconds; `None` without `std`.
     pub seconds: Option<f64>,
 }
@@ -72,7 +74,14 @@ pub enum Adjustment {
     /// The factor format's range was too small: factors are f32.
     FactorsWidened {
         /// The format asked for.
-        asked: FloatFormat,
+        asked: FactorFormat,
+    },
+    /// Fewer tokens than inputs: the Gram matrix is singular, and damping decides in directions that were never seen.
+    FewTokens {
+        /// Tokens of the calibration.
+        tokens: u64,
+        /// Inputs of the layer.
+        inputs: usize,
     },
     /// The value format's range was too small: kept values of the sparse term are f32.
     ValuesWidened {
@@ -96,10 +105,17 @@ pub enum Adjustment {
 impl fmt::Display for Adjustment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, asked) = match self {
-            Self::ScalesWidened { asked } => ("scales", asked),
-            Self::FactorsWidened { asked } => ("low-rank factors", asked),
-            Self::SmoothingWidened { asked } => ("smoothing factors", asked),
-            Self::ValuesWidened { asked } => ("values of the sparse term", asked),
+            Self::ScalesWidened { asked } => ("scales", asked.name()),
+            Self::FactorsWidened { asked } => ("low-rank factors", asked.name()),
+            Self::SmoothingWidened { asked } => ("smoothing factors", asked.name()),
+            Self::ValuesWidened { asked } => ("values of the sparse term", asked.name()),
+            Self::FewTokens { tokens, inputs } => {
+                return write!(
+                    f,
+                    "{tokens} calibration tokens for {inputs} inputs: the Gram matrix is singular and was damped; \
+                     capture more"
+                );
+            }
             Self::RotatedInBlocks { size, block } => {
                 return write!(
                     f,
@@ -107,7 +123,7 @@ impl fmt::Display for Adjustment {
                 );
             }
         };
-        write!(f, "{what} stored as f32: their range does not fit {}", asked.name())
+        write!(f, "{what} stored as f32: their range does not fit {asked}")
     }
 }
 
@@ -150,6 +166,8 @@ pub fn fit_observed(
     #[cfg(feature = "std")]
     let start = std::time::Instant::now();
     check(weight, recipe, input)?;
+    let searched = search::resolve(weight, recipe, input)?;
+    let recipe = searched.as_ref().unwrap_or(recipe);
     let mut state = State::new(weight, recipe, input)?;
     let mut best: Option<(usize, Split)> = None;
     let mut iterates: Vec<Iterate> = Vec::new();
@@ -188,6 +206,7 @@ pub fn fit_observed(
             relative_error,
             metric_error,
             adjustments: state.adjustments,
+            decided: searched,
             #[cfg(feature = "std")]
             seconds: Some(start.elapsed().as_secs_f64()),
             #[cfg(not(feature = "std"))]
@@ -215,7 +234,7 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
     if recipe.transform != TransformRule::Identity {
         basis::check(&recipe.transform)?;
     }
-    for step in &recipe.round {
+    for (index, step) in recipe.round.iter().enumerate() {
         match *step {
             Step::Quantize { ref scheme, .. } => scheme.check()?,
             Step::LowRank { rank, .. } => {
@@ -224,6 +243,16 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
                     return Err(Error::RankOutOfRange { rank, max });
                 }
             }
+            Step::Gradient { .. } => {
+                let floats =
+                    |step: &Step| matches!(step, Step::LowRank { factors: FactorFormat::Float(_), .. });
+                if !recipe.round.iter().take(index).any(floats) {
+                    return Err(Error::InvalidRecipe {
+                        reason: "gradient steps need a low-rank step before them, its factors floats",
+                    });
+                }
+            }
+            Step::Bias => {}
             Step::Sparse { ref pattern, ref pruner, refit, ref values } => {
                 SparseMatrix::check(pattern, values)?;
                 if input.moments.is_none() && (refit || pruner.needs_gram()) {
@@ -257,7 +286,10 @@ struct State<'a> {
     weight: MatRef<'a, f32>,
     split: Split,
     work: Vec<f32>,
-    wants: [bool; 3],
+    /// Which terms an iterate must have: quantized, low rank, sparse, bias.
+    wants: [bool; 4],
+    /// The projecting metric, for factors that are rounded under it; else the identity.
+    project: Metric,
     root: MetricRoot,
     method: svd::Method,
     accept: Metric,
@@ -278,20 +310,24 @@ impl<'a> State<'a> {
         let transform = basis::find(weight, recipe, input, &mut adjustments)?;
         let activation = basis::activation(recipe.activation, input, transform.as_ref())?;
         let calibration = input.moments.and_then(|moments| moments.metric().ok());
-        let space = |space: Space| match space {
-            Space::Identity => Ok(Metric::identity()),
-            Space::Transformed => basis::transformed(transform.as_ref()),
-            Space::Moments => match input.moments {
-                Some(moments) => Ok(moments.metric()?),
-                None => Err(Error::MissingCalibration { needed: "a Gram matrix or second moments" }),
-            },
-        };
+        let space = |space| space::metric(space, input, transform.as_ref());
         let accept = space(recipe.metric.accept)?;
         let hessian = basis::hessian(recipe, input, transform.as_ref())?;
+        let grams = hessian.is_some()
+            || [recipe.metric.accept, recipe.metric.project]
+                .into_iter()
+                .any(crate::Space::has_second_moments);
+        if let Some(tokens) = input.moments.map(Moments::tokens).filter(|&tokens| grams && tokens > 0)
+            && tokens < shape.1 as u64
+        {
+            adjustments.push(Adjustment::FewTokens { tokens, inputs: shape.1 });
+        }
         let weight_norm = accept.norm_squared(weight).map_err(|e| named(weight, e))?;
         let has = |kind: fn(&Step) -> bool| recipe.round.iter().any(kind);
         let low_rank = has(|step| matches!(step, Step::LowRank { .. }));
         let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
+        let rounded = |step: &Step| matches!(step, Step::LowRank { factors, .. } if !matches!(factors, FactorFormat::Float(_)));
+        let rounded = recipe.round.iter().any(rounded);
         let seed = Stream::derive_seed(recipe.seed, input.name);
         Ok(Self {
             name: input.name,
@@ -302,8 +338,10 @@ impl<'a> State<'a> {
                 has(|step| matches!(step, Step::Quantize { .. })),
                 low_rank,
                 has(|step| matches!(step, Step::Sparse { .. })),
+                has(|step| matches!(step, Step::Bias)),
             ],
             root: project.root(DAMPING)?,
+            project: if rounded { project } else { Metric::identity() },
             method: svd::Method::Auto(svd::RandomizedOptions {
                 seed,
                 power_iterations: 4,
@@ -338,8 +376,8 @@ impl<'a> State<'a> {
                 (low_rank, sparse) = (split.low_rank().cloned(), split.sparse().cloned());
             }
             Step::LowRank { rank, factors } => {
-                let (root, method) = (&self.root, self.method);
-                let part = LowRankPart { rank: *rank, factors: *factors, root, method };
+                let (root, method, metric) = (&self.root, self.method, &self.project);
+                let part = LowRankPart { rank: *rank, factors: *factors, metric, root, method };
                 low_rank = Some(part.project(weight, split, work, &mut adjustments)?);
                 (base, sparse) = (split.base().cloned(), split.sparse().cloned());
             }
@@ -347,6 +385,24 @@ impl<'a> State<'a> {
                 let part = SparsePart { pattern, pruner, refit: *refit, values, moments: self.moments };
                 sparse = Some(part.project(weight, split, work, &mut adjustments)?);
                 (base, low_rank) = (split.base().cloned(), split.low_rank().cloned());
+            }
+            Step::Gradient { steps } => {
+                let Some(start) = split.low_rank() else {
+                    return Err(Error::InvalidRecipe { reason: "gradient steps need a low-rank term" });
+                };
+                residual(weight, split, Some(Term::LowRank), work)?;
+                let target = MatRef::from_row_major_slice(work, weight.nrows(), weight.ncols());
+                let part = GradientPart { steps: *steps, metric: &self.accept };
+                let (found, widened) = part.descend(target, start)?;
+                if widened {
+                    adjustments.push(Adjustment::FactorsWidened { asked: start.left().format() });
+                }
+                low_rank = Some(found);
+                (base, sparse) = (split.base().cloned(), split.sparse().cloned());
+            }
+            Step::Bias => {
+                self.split = self.split.clone().with_bias(self.mean_error()?)?;
+                return Ok(());
             }
         }
         for adjustment in adjustments {
@@ -361,10 +417,25 @@ impl<'a> State<'a> {
         Ok(())
     }
 
+    /// `(W - Ŵ)·μ`.
+    fn mean_error(&mut self) -> Result<Vec<f32>, Error> {
+        let needed = "the mean of the layer's inputs";
+        let mean = self.moments.ok_or(Error::MissingCalibration { needed })?.mean()?;
+        residual(self.weight, &self.split, None, &mut self.work)?;
+        let cols = self.weight.ncols().max(1);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "stored as f32; an overflow is refused as not finite"
+        )]
+        let sum = |row: &[f32]| row.iter().zip(mean).map(|(&e, m)| f64::from(e) * m).sum::<f64>() as f32;
+        Ok(self.work.chunks_exact(cols).map(sum).collect())
+    }
+
     /// Relative error of the iterate in the accepting metric, or `None` while a term is missing.
     fn error(&mut self) -> Result<Option<f64>, Error> {
         let split = &self.split;
-        if [split.base().is_some(), split.low_rank().is_some(), split.sparse().is_some()] != self.wants {
+        let (base, low_rank) = (split.base().is_some(), split.low_rank().is_some());
+        if [base, low_rank, split.sparse().is_some(), split.bias().is_some()] != self.wants {
             return Ok(None);
         }
         residual(self.weight, &self.split, None, &mut self.work)?;
@@ -387,9 +458,15 @@ impl<'a> State<'a> {
         check_range(&self.work, cols)?;
         let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), cols);
         let plain = Metric::identity().relative_error(residual, self.weight)?;
-        let metric = match &self.calibration {
-            Some(metric) => Some(metric.relative_error(residual, self.weight)?),
-            None => None,
+        let metric = match (&self.calibration, split.bias()) {
+            (Some(metric), None) => Some(metric.relative_error(residual, self.weight)?),
+            // The bias takes up the mean: of the outputs' error the centred part is left.
+            (Some(metric), Some(_)) => {
+                let input = Input { name: self.name, moments: self.moments };
+                let centred = space::metric(crate::Space::Centred, &input, None)?;
+                Some(ratio(centred.norm_squared(residual)?, metric.norm_squared(self.weight)?))
+            }
+            (None, _) => None,
         };
         Ok((plain, metric))
     }

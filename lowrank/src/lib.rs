@@ -34,6 +34,7 @@ extern crate alloc;
 extern crate std;
 
 mod basis;
+pub mod conv;
 mod error;
 mod fit;
 mod low_rank;
@@ -41,10 +42,12 @@ mod part;
 pub mod plan;
 pub mod preset;
 mod recipe;
+mod search;
+mod space;
 pub mod split;
 
 pub use error::Error;
 pub use fit::{Adjustment, Fit, FitInfo, Input, Iterate, fit, fit_observed};
-pub use low_rank::{Factor, LowRank};
+pub use low_rank::{Atoms, Factor, FactorFormat, LowRank, Side};
 pub use recipe::{ActivationRule, MetricRule, Recipe, Rounds, Space, Step, Stop, TransformRule};
 pub use split::Split;

@@ -14,7 +14,7 @@ use rankbit_sparse::SparseMatrix;
 ///
 /// ```text
 /// Ŵ = Q̃·Tᵀ + L·R + S    W: [out, in],  T = diag(1/λ)·P·R: smoothed, permuted, rotated, or the identity
-/// Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ
+/// Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ (+ b)
 /// ```
 /// `act` quantizes the inputs of the quantized term alone ([`Activation`], by default not at all): the low-rank and
 /// the sparse term see `X` as it comes, which is what lets them carry what few bits cannot (SVDQuant, arXiv 2411.05007).
@@ -26,6 +26,7 @@ pub struct Split {
     low_rank: Option<LowRank>,
     sparse: Option<SparseMatrix>,
     activation: Activation,
+    bias: Option<Vec<f32>>,
 }
 
 impl Split {
@@ -49,7 +50,7 @@ impl Split {
                 return Err(Error::ShapeMismatch { what, expected: shape, found });
             }
         }
-        Ok(Self { shape, transform, base, low_rank, sparse: None, activation: Activation::Float })
+        Ok(Self { shape, transform, base, low_rank, sparse: None, activation: Activation::Float, bias: None })
     }
 
     /// The same with another sparse term, or none.
@@ -72,6 +73,27 @@ impl Split {
         activation.check()?;
         self.activation = activation;
         Ok(self)
+    }
+
+    /// The same terms, with `bias` (`[out]`, f32) added to every output: what a term left out adds on average.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when it is not `out` long; [`rankbit_quant::Error::StoredNonFinite`] for a NaN or infinity.
+    pub fn with_bias(mut self, bias: Vec<f32>) -> Result<Self, Error> {
+        if bias.len() != self.shape.0 {
+            let (expected, found) = ((1, self.shape.0), (1, bias.len()));
+            return Err(Error::ShapeMismatch { what: "bias", expected, found });
+        }
+        if let Some(index) = bias.iter().position(|b| !b.is_finite()) {
+            return Err(rankbit_quant::Error::StoredNonFinite { what: "bias", index }.into());
+        }
+        self.bias = Some(bias);
+        Ok(self)
+    }
+
+    /// What is added to every output.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
     }
 
     /// What happens to the quantized term's inputs.
@@ -115,6 +137,7 @@ impl Split {
             + self.low_rank.as_ref().map_or(0, LowRank::stored_bits)
             + self.sparse.as_ref().map_or(0, SparseMatrix::stored_bits)
             + self.transform.as_ref().map_or(0, Transform::stored_bits)
+            + self.bias.as_ref().map_or(0, |bias| 32 * bias.len() as u64)
     }
 
     /// Stored bits over the number of weights; 0 for an empty matrix.
@@ -142,7 +165,7 @@ impl Split {
         self.rows().read(row, out)
     }
 
-    /// All of `Ŵ` in f32.
+    /// All of `Ŵ` in f32, without the bias.
     pub fn reconstruct(&self) -> Mat<f32> {
         let mut matrix = Mat::zeros(self.shape.0, self.shape.1);
         let (rows, mut values) = (self.rows(), vec![0.0; self.shape.1]);

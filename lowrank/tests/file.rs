@@ -37,9 +37,10 @@ fn recipes() -> Vec<Recipe> {
         }
         recipes.push(preset::svdquant(preset::SvdQuant {
             scheme,
+            rounder: rankbit_quant::Rounder::Nearest,
             rank: 3,
-            factors: FloatFormat::F16,
-            smooth: Some(0.5),
+            factors: FloatFormat::F16.into(),
+            smooth: preset::Smoothing::Fixed(0.5),
             rounds: 2,
         }));
     }
@@ -55,7 +56,7 @@ fn split(recipe: &Recipe) -> Split {
     let blocks = recipe.round.iter().any(|step| match step {
         Step::Quantize { scheme, .. } => scheme.block_len().is_some(),
         Step::Sparse { values: ValueFormat::Scheme(scheme, _), .. } => scheme.block_len().is_some(),
-        Step::LowRank { .. } | Step::Sparse { .. } => false,
+        _ => false,
     });
     let cols = if blocks { 256 } else { 70 };
     let (w, moments) = (weight(9, cols, 3), moments(cols, 2 * cols + 60, 3));

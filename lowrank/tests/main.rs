@@ -3,7 +3,9 @@
 mod activations;
 mod bad_input;
 mod common;
+mod compensation;
 mod file;
+mod forms;
 mod fuzz;
 mod hawq;
 mod matmul;

@@ -66,9 +66,10 @@ fn case_table() {
         let smooth = |scheme| {
             preset::svdquant(preset::SvdQuant {
                 scheme,
+                rounder: rankbit_quant::Rounder::Nearest,
                 rank,
-                factors: FloatFormat::F16,
-                smooth: Some(0.5),
+                factors: FloatFormat::F16.into(),
+                smooth: preset::Smoothing::Fixed(0.5),
                 rounds: 1,
             })
         };

@@ -1,16 +1,16 @@
 //! Onto rank r, under a metric.
 
-use super::{Term, residual};
-use crate::{Adjustment, Error, Factor, LowRank, Split};
+use super::{Term, factors, residual};
+use crate::{Adjustment, Error, FactorFormat, LowRank, Split};
 use alloc::vec::Vec;
 use rankbit_linalg::faer::MatRef;
-use rankbit_linalg::{MetricRoot, svd};
-use rankbit_quant::FloatFormat;
+use rankbit_linalg::{Metric, MetricRoot, svd};
 
 /// The low-rank step of a recipe.
 pub(crate) struct LowRankPart<'a> {
     pub(crate) rank: usize,
-    pub(crate) factors: FloatFormat,
+    pub(crate) factors: FactorFormat,
+    pub(crate) metric: &'a Metric,
     pub(crate) root: &'a MetricRoot,
     pub(crate) method: svd::Method,
 }
@@ -34,12 +34,11 @@ impl LowRankPart<'_> {
             residual(weight, split, Some(Term::LowRank), work)?;
             MatRef::from_row_major_slice(work, weight.nrows(), weight.ncols())
         };
-        let factors = svd::weighted(target, self.rank, self.root, &self.method)?;
-        let (left, left_widened) = Factor::encode(factors.left.as_ref(), self.factors);
-        let (right, right_widened) = Factor::encode(factors.right.as_ref(), self.factors);
-        if left_widened || right_widened {
+        let found = svd::weighted(target, self.rank, self.root, &self.method)?;
+        let (low_rank, widened) = factors::encode(target, &found, self.factors, self.metric)?;
+        if widened {
             adjustments.push(Adjustment::FactorsWidened { asked: self.factors });
         }
-        LowRank::new(left, right)
+        Ok(low_rank)
     }
 }

@@ -1,5 +1,5 @@
 use super::{CALIBRATED, PLAIN};
-use crate::{ActivationRule, Recipe, Rounds, Step, Stop, TransformRule};
+use crate::{ActivationRule, FactorFormat, Recipe, Rounds, Step, Stop, TransformRule};
 use alloc::vec;
 use rankbit_quant::FloatFormat;
 use rankbit_sparse::{Pattern, Pruner, ValueFormat};
@@ -69,9 +69,9 @@ fn prune(pattern: Pattern, pruner: Pruner, values: ValueFormat) -> Recipe {
 ///
 /// Held by the tests: never above the recipe without the branch, in its metric.
 #[must_use]
-pub fn sparse_low_rank(recipe: Recipe, rank: usize, factors: FloatFormat, rounds: u32) -> Recipe {
+pub fn sparse_low_rank(recipe: Recipe, rank: usize, factors: impl Into<FactorFormat>, rounds: u32) -> Recipe {
     let mut round = recipe.round;
-    round.push(Step::LowRank { rank, factors });
+    round.push(Step::LowRank { rank, factors: factors.into() });
     Recipe { round, rounds: Rounds { max: rounds, stop: Stop::FirstRise }, ..recipe }
 }
 

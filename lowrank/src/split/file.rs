@@ -15,8 +15,12 @@
 //! | `outlier_values` | scale format | `[outliers]` | what is added to the codes there |
 //! | `smooth` | f16 or f32 | `[in]` | λ |
 //! | `permutation` | u8 | `[in, bytes]` | which input each position takes, little-endian numbers of 1, 2 or 4 bytes |
-//! | `left` | factor format | `[out, r]` | L |
-//! | `right` | factor format | `[r, in]` | R |
+//! | `left` | factor format, u8 for few bits | `[out, r]`, or `[out, ⌈r·bits/8⌉]` | L |
+//! | `left_scales` | f16 | `[⌈out/64⌉, r]` | scales of L in few bits |
+//! | `right` | factor format, u8 for few bits | `[r, in]`, or `[r, ⌈in·bits/8⌉]` | R |
+//! | `right_scales` | f16 | `[r, ⌈in/64⌉]` | scales of R in few bits |
+//! | `right_rows` | u8 | `[in, s·bytes]` | of an R with s entries in every column (then `right` is `[in, s]`): their rows, little-endian numbers of 1, 2 or 4 bytes |
+//! | `bias` | f32 | `[out]` | what is added to every output |
 //! | `sparse_values` | value format, or u8 | `[out, K]`; `[blocks, h·w]`; codes as above | kept values of S, or their codes |
 //! | `sparse_scales`, … | | | of kept values of few bits: what `scales`, `global_scale`, `scale_codes`, `scale_offset`, `zeros` are to a matrix `[out, K]` |
 //! | `sparse_starts` | u8 | `[⌈out/h⌉ + 1, 4]` | blocks: where each row of blocks starts ([`BlockMatrix`](rankbit_sparse::BlockMatrix)) |
@@ -28,13 +32,14 @@
 //! A rotation has no part: its order and its seed are in the header. Only the parts that a split has are present.
 //! All numbers are little-endian.
 
+mod factor;
 mod quantized;
 mod sparse;
 mod vector;
 
 pub use sparse::{KeptValues, SparseHeader, SparseLayout};
 
-use crate::{Error, Factor, LowRank, Split};
+use crate::{Error, FactorFormat, LowRank, Side, Split};
 use alloc::{
     borrow::ToOwned,
     format,
@@ -93,7 +98,7 @@ pub struct PartView<'a> {
 }
 
 /// Names of all parts that a split can have.
-pub const PART_NAMES: [&str; 22] = [
+pub const PART_NAMES: [&str; 26] = [
     "codes",
     "scales",
     "global_scale",
@@ -107,7 +112,11 @@ pub const PART_NAMES: [&str; 22] = [
     "smooth",
     "permutation",
     "left",
+    "left_scales",
     "right",
+    "right_scales",
+    "right_rows",
+    "bias",
     "sparse_values",
     "sparse_scales",
     "sparse_global_scale",
@@ -130,6 +139,9 @@ pub struct Header {
     /// The low-rank term.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_rank: Option<LowRankHeader>,
+    /// Whether a bias is added to every output.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub bias: bool,
     /// The sparse term.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparse: Option<SparseHeader>,
@@ -165,9 +177,9 @@ pub struct LowRankHeader {
     /// The rank.
     pub rank: usize,
     /// Format of L.
-    pub left: FloatFormat,
+    pub left: FactorFormat,
     /// Format of R.
-    pub right: FloatFormat,
+    pub right: FactorFormat,
 }
 
 impl Header {
@@ -214,18 +226,21 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
         });
     }
     if let Some(low_rank) = split.low_rank() {
-        for (name, factor) in [("left", low_rank.left()), ("right", low_rank.right())] {
-            parts.push(Part::floats(name, vec![factor.shape().0, factor.shape().1], factor.values()));
-        }
+        factor::write(low_rank.left(), Side::Left, &mut parts);
+        factor::write(low_rank.right(), Side::Right, &mut parts);
+    }
+    if let Some(bias) = split.bias() {
+        parts.push(Part::floats("bias", vec![rows], &Floats::F32(bias.to_owned())));
     }
     let sparse = split.sparse().map(|matrix| sparse::write(matrix, &mut parts));
     let header = Header {
         shape: [rows, cols],
+        bias: split.bias().is_some(),
         scheme: split.base().map(|base| *base.scheme()),
         low_rank: split.low_rank().map(|lr| LowRankHeader {
             rank: lr.rank(),
-            left: lr.left().values().format(),
-            right: lr.right().values().format(),
+            left: lr.left().format(),
+            right: lr.right().format(),
         }),
         sparse,
         smooth: split.transform().and_then(Transform::smooth).map(|smooth| smooth.factors().format()),
@@ -268,10 +283,14 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
         let described = of_base().or_else(of_sparse).unwrap_or_else(|| match name {
             "smooth" => header.smooth.is_some(),
             "permutation" => header.permuted,
+            "bias" => header.bias,
             "column_scales" | "outlier_positions" | "outlier_values" => {
                 header.scheme.is_some_and(|scheme| scheme.code.is_vector())
             }
             "rates" => header.scheme.is_some_and(|scheme| vector::is_rated(&scheme)),
+            "left_scales" => factor::has_scales(header.low_rank.map(|low_rank| low_rank.left)),
+            "right_rows" => factor::has_rows(header.low_rank.map(|low_rank| low_rank.right)),
+            "right_scales" => factor::has_scales(header.low_rank.map(|low_rank| low_rank.right)),
             // The factors.
             _ => header.low_rank.is_some(),
         });
@@ -291,8 +310,8 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
     let low_rank = match header.low_rank {
         None => None,
         Some(LowRankHeader { rank, left, right }) => {
-            let left = Factor::new((rows, rank), floats("left", left, &[rows, rank])?)?;
-            let right = Factor::new((rank, cols), floats("right", right, &[rank, cols])?)?;
+            let left = factor::read((rows, rank), left, Side::Left, &find)?;
+            let right = factor::read((rank, cols), right, Side::Right, &find)?;
             Some(LowRank::new(left, right)?)
         }
     };
@@ -321,9 +340,13 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
         true => Some(Transform::new(cols, smooth, permutation, rotation)?),
     };
     let sparse = header.sparse.map(|header| sparse::read((rows, cols), &header, &find)).transpose()?;
-    Split::new((rows, cols), transform, base, low_rank)?
+    let split = Split::new((rows, cols), transform, base, low_rank)?
         .with_sparse(sparse)?
-        .with_activation(header.activation)
+        .with_activation(header.activation)?;
+    match header.bias {
+        false => Ok(split),
+        true => split.with_bias(floats("bias", FloatFormat::F32, &[rows])?.to_f32()),
+    }
 }
 
 /// The bytes of a part that must be of this type and shape.

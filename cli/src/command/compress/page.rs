@@ -60,6 +60,12 @@ fn description(job: &Job) -> String {
     if let Some(rank) = plan.rank {
         text.push_str(&format!(", rank {rank} in {}", plan.factors.name()));
     }
+    if let Some(keep) = plan.keep {
+        text.push_str(&format!(", {:.0} % of the parameters in {}", 100.0 * keep, plan.factors.name()));
+    }
+    if plan.search {
+        text.push_str(", smoothing searched");
+    }
     if let Some(alpha) = plan.smooth {
         text.push_str(&format!(", smoothing {alpha}"));
     }

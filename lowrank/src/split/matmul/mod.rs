@@ -1,4 +1,4 @@
-//! `Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ` from packed codes, never materializing `Ŵ`.
+//! `Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ (+ b)` from packed codes, never materializing `Ŵ`.
 //!
 //! [`mod@reference`] is the formula in f64. [`apply_into`] projects the activations once (`Z = X·Rᵀ`) and multiplies with the
 //! sparse term ([`rankbit_sparse::matmul`]), then lets the quantized product add `Z·Lᵀ` and `X·Sᵀ` to each output row
@@ -60,13 +60,16 @@ pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> 
             }
         }
         Some(base) => match split.transform() {
-            None => matmul::quantized::apply_with(base, split.activation(), x, y, add_branch)?,
+            None => matmul::quantized::apply_with(base, split.activation(), x, y.as_mut(), add_branch)?,
             Some(transform) => {
                 let transformed = transformed(x, transform)?;
                 let view = MatRef::from_row_major_slice(&transformed, tokens, features);
-                matmul::quantized::apply_with(base, split.activation(), view, y, add_branch)?;
+                matmul::quantized::apply_with(base, split.activation(), view, y.as_mut(), add_branch)?;
             }
         },
+    }
+    for (column, &b) in y.col_iter_mut().zip(split.bias().unwrap_or_default()) {
+        column.iter_mut().for_each(|value| *value += b);
     }
     Ok(())
 }
