@@ -70,21 +70,29 @@ fn check(s: &NmMatrix, x: MatRef<'_, f32>, terms: usize, step: f64) {
 
 fn schemes() -> impl Strategy<Value = Scheme> {
     let all = vec![
-        scheme::INT2, scheme::INT3, scheme::INT4, scheme::INT5, scheme::INT8, scheme::UINT2, scheme::UINT4,
-        scheme::UINT4_F, scheme::UINT6, scheme::UINT8,
+        scheme::INT2,
+        scheme::INT3,
+        scheme::INT4,
+        scheme::INT5,
+        scheme::INT8,
+        scheme::UINT2,
+        scheme::UINT4,
+        scheme::UINT4_F,
+        scheme::UINT6,
+        scheme::UINT8,
     ];
     let groups = prop::sample::select(vec![Group::Size(64), Group::Size(128), Group::Row]);
     let scales = prop::sample::select(vec![FloatFormat::F16, FloatFormat::F32]);
-    (prop::sample::select(all), groups, scales).prop_map(|(scheme, group, format)| {
-        scheme.with_group(group).with_scale_format(format)
-    })
+    (prop::sample::select(all), groups, scales)
+        .prop_map(|(scheme, group, format)| scheme.with_group(group).with_scale_format(format))
 }
 
 /// Every N:M that has a kernel.
 fn short_nm() -> impl Strategy<Value = NmPattern> {
     let any = (2_u32..=16).prop_flat_map(|of| (1..=of).prop_map(move |keep| (keep, of)));
     let dense = (2_u32..=32).prop_map(|of| (of, of));
-    let common = prop::sample::select(vec![(2, 4), (1, 4), (1, 8), (2, 8), (4, 8), (1, 16), (2, 16), (4, 16)]);
+    let common =
+        prop::sample::select(vec![(2, 4), (1, 4), (1, 8), (2, 8), (4, 8), (1, 16), (2, 16), (4, 16)]);
     prop_oneof![any, dense, common].prop_map(|(keep, of)| NmPattern::new(keep, of).unwrap())
 }
 
@@ -126,13 +134,14 @@ fn extreme_codes_and_inputs_do_not_overflow() {
             let Values::Quantized(q) = s.values() else { panic!("codes") };
             for byte in [0x00, 0xFF, 0x0F, 0xF0] {
                 let codes = vec![byte; q.codes().len()];
-                let values = Quantized::from_parts(
-                    q.shape(), scheme, codes, q.scales().clone(), q.zeros().to_vec(),
-                ).unwrap();
+                let values =
+                    Quantized::from_parts(q.shape(), scheme, codes, q.scales().clone(), q.zeros().to_vec())
+                        .unwrap();
                 let indices = s.indices().to_vec();
                 let s = NmMatrix::from_parts(s.shape(), pattern, Values::Quantized(values), indices).unwrap();
                 for sign in [1.0, -1.0] {
-                    let x = Mat::from_fn(5, cols, |t, k| if t == 4 && k % 3 == 0 { -sign } else { sign } * 127.0);
+                    let x =
+                        Mat::from_fn(5, cols, |t, k| if t == 4 && k % 3 == 0 { -sign } else { sign } * 127.0);
                     check(&s, x.as_ref(), 4, 0.0);
                 }
             }

@@ -9,4 +9,5 @@ mod patterns;
 mod prune;
 mod schedule;
 mod storage;
+mod training;
 mod transposable;

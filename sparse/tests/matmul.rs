@@ -172,7 +172,7 @@ fn wrong_shapes_are_refused_and_empty_ones_are_not() {
     assert!(matches!(prepared.apply(normal(2, 11, "x").as_ref()), Err(Error::ShapeMismatch { .. })));
     assert!(reference::apply(&s, normal(2, 11, "x").as_ref()).is_err());
     let mut y = Mat::zeros(2, 9);
-    let wrong = prepared.apply_into( normal(2, 12, "x").as_ref(), y.as_mut());
+    let wrong = prepared.apply_into(normal(2, 12, "x").as_ref(), y.as_mut());
     assert!(matches!(wrong, Err(Error::ShapeMismatch { what: "output", .. })));
     for (rows, cols, tokens) in [(0, 4, 2), (4, 0, 2), (4, 4, 0), (0, 0, 0), (1, 1, 1), (4, 0, 9)] {
         let s = stored(rows, cols, NmPattern::TWO_OF_FOUR);

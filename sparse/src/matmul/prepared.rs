@@ -1,8 +1,8 @@
 //! The order in which the kernels read an N:M matrix, and the loops around them.
 
+use super::instructions::Kernels;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
-use super::instructions::Kernels;
 use super::{check_shapes, portable, tasks};
 use crate::{Error, NmMatrix, NmPattern};
 use alloc::{vec, vec::Vec};
@@ -17,7 +17,7 @@ pub(super) const SLACK: usize = 32;
 /// Columns of which all tokens of a panel should stay in the second-level cache, as bytes.
 const OUTER_BYTES: usize = 256 << 10;
 /// The same for the first-level cache.
-const INNER_BYTES: usize = 8 << 10;
+const INNER_BYTES: usize = 16 << 10;
 /// Rows that share a panel in the first-level cache.
 const GROUP_ROWS: usize = 32;
 
@@ -183,7 +183,7 @@ impl Prepared {
             _ => 16,
         };
         let chunk = self.plan.columns(1, self.pattern.keep()) * size_of::<f32>();
-        let fits = |vectors: usize| chunk * lanes * vectors <= 3 * INNER_BYTES;
+        let fits = |vectors: usize| 2 * chunk * lanes * vectors <= 3 * INNER_BYTES;
         let enough = |vectors: usize| lanes * vectors >= tokens;
         [1, 2, 4].into_iter().find(|&v| enough(v) || v == 4 || !fits(2 * v)).unwrap_or(1) * lanes
     }
@@ -240,7 +240,9 @@ impl Prepared {
                             let work = Sums { panel, sums };
                             match kernels {
                                 #[cfg(target_arch = "x86_64")]
-                                Kernels::Avx512 { .. } => x86::panel_512(plan, tile, chunks.clone(), width, work),
+                                Kernels::Avx512 { .. } => {
+                                    x86::panel_512(plan, tile, chunks.clone(), width, work)
+                                }
                                 #[cfg(target_arch = "x86_64")]
                                 Kernels::Avx2 => x86::panel_256(plan, tile, chunks.clone(), width, work),
                                 _ => portable::panel(plan, tile, chunks.clone(), width, work),

@@ -47,7 +47,9 @@ impl Inputs {
             }
             let token = &mut inputs.windows[t * stride / 64..(t + 1) * stride / 64];
             let blocks = order.chunks_exact(plan.blocks * plan.block_window());
-            for (group, (order, windows)) in blocks.zip(token.chunks_mut(plan.blocks * plan.block_window() / 64)).enumerate() {
+            for (group, (order, windows)) in
+                blocks.zip(token.chunks_mut(plan.blocks * plan.block_window() / 64)).enumerate()
+            {
                 let columns = columns(plan, group);
                 let scale = quantize(&row[columns.clone()], &mut codes[columns]);
                 inputs.scales[t * plan.groups + group] = scale;
@@ -99,6 +101,9 @@ fn plain(codes: &[u8]) -> [i16; 2] {
 fn columns(plan: &Plan, group: usize) -> core::ops::Range<usize> {
     let slots = plan.blocks * BLOCK;
     let (first, last) = (group * slots, ((group + 1) * slots).min(plan.slots));
+    if plan.coding == Coding::All {
+        return first..last;
+    }
     let (keep, of) = (plan.pattern.keep(), plan.pattern.of());
     (first / keep * of).min(plan.cols)..(last.div_ceil(keep) * of).min(plan.cols)
 }

@@ -136,7 +136,9 @@ impl PreparedCodes {
                         #[cfg(target_arch = "x86_64")]
                         Kernels::Avx512 { bytes: true } => x86::tile_512(plan, tile, inputs, token, sums),
                         #[cfg(target_arch = "x86_64")]
-                        Kernels::Avx2 | Kernels::Avx512 { .. } => x86::tile_256(plan, tile, inputs, token, sums),
+                        Kernels::Avx2 | Kernels::Avx512 { .. } => {
+                            x86::tile_256(plan, tile, inputs, token, sums)
+                        }
                         Kernels::Portable => portable::tile(plan, tile, inputs, token, sums),
                     }
                     for (t, sums) in sums.iter().enumerate() {
@@ -186,8 +188,7 @@ impl<'a> Codes<'a> {
 
 fn plan(cols: usize, pattern: NmPattern, codes: &Codes<'_>) -> Result<Plan, Error> {
     let unsupported = |reason| Error::Unsupported { format: FORMAT, reason };
-    let (coding, span, share) =
-        Plan::coding(pattern).ok_or_else(|| unsupported("M is above 16"))?;
+    let (coding, span, share) = Plan::coding(pattern).ok_or_else(|| unsupported("M is above 16"))?;
     if u32::try_from(cols).is_err() {
         return Err(Error::TooLarge { what: "column" });
     }
@@ -243,8 +244,9 @@ fn fill(plan: &Plan, matrix: &NmMatrix, codes: &Codes<'_>, row: usize, tile: &mu
                 let mut places: [u8; LANES] = core::array::from_fn(|lane| offsets[at + lane]);
                 let mut values: [u8; LANES] = core::array::from_fn(|lane| stored[at + lane]);
                 if plan.coding == layout::Coding::Pairs {
-                    for (places, values) in places.chunks_exact_mut(2).zip(values.chunks_exact_mut(2)) {
-                        if layout::is_reversed([places[0], places[1]]) {
+                    let pairs = places.chunks_exact_mut(2).zip(values.chunks_exact_mut(2));
+                    for (half, (places, values)) in pairs.enumerate() {
+                        if layout::is_reversed([places[0], places[1]], half) {
                             places.swap(0, 1);
                             values.swap(0, 1);
                         }

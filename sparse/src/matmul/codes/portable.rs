@@ -58,8 +58,11 @@ pub(super) fn head(plan: &Plan, tile: &[Line], group: usize) -> ([f32; ROWS], [f
         let at = 32 * odd + 2 * row;
         half::f16::from_le_bytes([head[0].0[at], head[0].0[at + 1]]).to_f32()
     });
-    let zeros = core::array::from_fn(|row| {
-        if plan.zeros { float(&head[plan.head_lines() - 2 + odd], row) } else { 0.0 }
-    });
+    let zeros =
+        core::array::from_fn(
+            |row| {
+                if plan.zeros { float(&head[plan.head_lines() - 2 + odd], row) } else { 0.0 }
+            },
+        );
     (scales, zeros)
 }

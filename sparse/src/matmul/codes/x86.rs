@@ -50,7 +50,8 @@ macro_rules! kernels {
                 sums: &mut [[f32; ROWS]],
             ) {
                 let mut totals = [[zero_floats(); T]; $parts];
-                let bases = splat_u32(u32::from_le_bytes(core::array::from_fn(|lane| plan.lane_base(lane).1)));
+                let bases =
+                    splat_u32(u32::from_le_bytes(core::array::from_fn(|lane| plan.lane_base(lane).1)));
                 let walk = splat_u32(u32::from(FIRST) | u32::from(SECOND) << 16);
                 let block_lines = plan.block_lines();
                 let mut at: *const Line = tile.as_ptr();
@@ -98,7 +99,9 @@ macro_rules! kernels {
                                                     places,
                                                 ),
                                                 _ => four(
-                                                    core::array::from_fn(|w| splat_window(from.add(w * WINDOW))),
+                                                    core::array::from_fn(|w| {
+                                                        splat_window(from.add(w * WINDOW))
+                                                    }),
                                                     places,
                                                 ),
                                             }
@@ -108,13 +111,17 @@ macro_rules! kernels {
                                 }};
                             }
                             // SAFETY: the block has as many lines of indices as its coding reads here.
-                            let index = |line: usize| unsafe { load(at.add(index_line(C, WIDE, line)), part) };
+                            let index =
+                                |line: usize| unsafe { load(at.add(index_line(C, WIDE, line)), part) };
                             match C {
                                 PAIRS => {
                                     let mut bits = [index(0), index(1), index(2)];
                                     let mask = splat_u32(0xE000_E000);
                                     let last = or(
-                                        or(left::<15>(bits[0]), and(left::<14>(bits[1]), splat_u32(0x4000_4000))),
+                                        or(
+                                            left::<15>(bits[0]),
+                                            and(left::<14>(bits[1]), splat_u32(0x4000_4000)),
+                                        ),
                                         and(left::<13>(bits[2]), splat_u32(0x2000_2000)),
                                     );
                                     for double in 0..2 {
@@ -142,7 +149,8 @@ macro_rules! kernels {
                                 THREE => {
                                     let mask = splat(7);
                                     for eight in 0..2 {
-                                        let bits = [index(3 * eight), index(3 * eight + 1), index(3 * eight + 2)];
+                                        let bits =
+                                            [index(3 * eight), index(3 * eight + 1), index(3 * eight + 2)];
                                         for line in 0..3 {
                                             let low = byte_places!(bits[line], mask, bases);
                                             step!(8 * eight + 2 * line, low);
