@@ -13,10 +13,13 @@ pub(super) const BLOCK: usize = LANES * STEPS;
 /// Bytes of a window: what one shuffle chooses from.
 pub(super) const WINDOW: usize = 16;
 
+/// Bytes of a line.
+pub(super) const LINE: usize = 64;
+
 /// A cache line: byte `4·row + lane`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Line(pub(super) [u8; 64]);
+pub(super) struct Line(pub(super) [u8; LINE]);
 
 /// How the places of kept values are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -20,7 +20,7 @@
 //! - the instruction set was detected before ([`Kernels::current`](super::Kernels)).
 
 use super::inputs::Inputs;
-use super::layout::{Coding, FIRST, Line, Plan, ROWS, SECOND, WINDOW};
+use super::layout::{Coding, FIRST, LINE, Line, Plan, ROWS, SECOND, WINDOW};
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 /// The scale lines and the block loop of one tile; the macro's modules differ in the width of their vectors.
@@ -251,11 +251,11 @@ macro_rules! entry {
         }
 
         fn $width<const T: usize>(plan: &Plan, tile: &[Line], inputs: &Inputs, first: usize, sums: &mut [[f32; ROWS]]) {
-            let size = plan.groups * plan.blocks * plan.block_window();
+            let size = plan.groups * plan.blocks * plan.block_window() / LINE;
             let windows = core::array::from_fn(|t| {
                 let windows = inputs.windows(first + t);
                 assert!(windows.len() == size);
-                windows.as_ptr()
+                windows.as_ptr().cast()
             });
             let scales = core::array::from_fn(|t| inputs.scales(first + t));
             assert!(scales.iter().all(|scales| scales.len() == plan.groups));
