@@ -110,9 +110,10 @@ macro_rules! kernels {
                                     }
                                 }};
                             }
-                            // SAFETY: the block has as many lines of indices as its coding reads here.
-                            let index =
-                                |line: usize| unsafe { load(at.add(index_line(C, WIDE, line)), part) };
+                            let index = |line: usize| {
+                                // SAFETY: the block has as many lines of indices as its coding reads here.
+                                unsafe { load(at.add(index_line(C, WIDE, line)), part) }
+                            };
                             match C {
                                 PAIRS => {
                                     let mut bits = [index(0), index(1), index(2)];
