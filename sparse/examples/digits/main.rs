@@ -3,6 +3,23 @@
 //! ```text
 //! cargo run --release -p rankbit-sparse --example digits [N:M [SEEDS [STEPS [RATE]]]]
 //! ```
+//! Both hidden layers of 64 → 128 → 128 → 10 follow the pattern; the schedules take a quarter of the steps dense, half for
+//! their decay, a quarter under the final mask. At 1:8, 1200 steps of 50 images with Adam, mean and standard error over ten
+//! seeds, on 597 images:
+//!
+//! | recipe | % right |
+//! |---|---|
+//! | dense | 98.68 ± 0.08 |
+//! | one shot | 66.31 ± 3.33 |
+//! | straight-through (STE) | 98.01 ± 0.09 |
+//! | SR-STE | 98.21 ± 0.06 |
+//! | mask decay, linear: straight / restricted gradient | 98.11 ± 0.16 / 98.12 ± 0.11 |
+//! | mask decay, exponential: straight / restricted | 98.39 ± 0.11 / 98.36 ± 0.15 |
+//! | structure decay: stepwise / geometric | 98.29 ± 0.12 / 98.07 ± 0.11 |
+//!
+//! The order that arXiv 2402.04744 reports (exponential mask decay first, above SR-STE) shows in the means, within 1.5
+//! standard errors of the difference: ten classes of 8 × 8 pixels leave 0.5 % to lose. Linear decay and the geometric frames
+//! are not above SR-STE here. (The first geometric frame, 8:64, is longer than a group may be and left out.)
 
 mod data;
 mod network;
@@ -39,15 +56,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (train, test) = data::digits();
     println!("{pattern} of both hidden layers, {steps} steps, rate {rate}, {seeds} seeds");
     for (name, recipe) in &recipes {
-        let mut accuracies = Vec::new();
+        let (mut accuracies, mut used) = (Vec::new(), 0.0);
         for seed in 0..seeds {
             let training = Training { pattern, steps, rate, seed };
-            accuracies.push(100.0 * recipe::run(recipe, &training, (&train, &test))?.accuracy);
+            let outcome = recipe::run(recipe, &training, (&train, &test))?;
+            outcome.masks.iter().try_for_each(|mask| mask.check(pattern))?;
+            accuracies.push(100.0 * outcome.accuracy);
+            used += outcome.densities.iter().sum::<f64>() / (steps * seeds) as f64;
         }
         let mean = accuracies.iter().sum::<f64>() / seeds as f64;
         let squares: f64 = accuracies.iter().map(|a| (a - mean) * (a - mean)).sum();
         let error = (squares / (seeds as f64 - 1.0).max(1.0) / seeds as f64).sqrt();
-        println!("  {name:<36} {mean:.2} ± {error:.2} % right");
+        println!("  {name:<36} {mean:.2} ± {error:.2} % right, {used:.2} of the weights in a step");
     }
     Ok(())
 }

@@ -20,7 +20,8 @@ pub(super) fn tile(plan: &Plan, tile: &[Line], inputs: &Inputs, first: usize, su
                         let at = from + plan.lane_base(lane).0 * WINDOW + usize::from(place);
                         let code = i32::from(plan.code(lines, (step, row, lane))) - i32::from(plan.centre());
                         for (t, whole) in whole.iter_mut().take(sums.len()).enumerate() {
-                            let x = i32::from(inputs.windows(first + t)[at / LINE].0[at % LINE].cast_signed());
+                            let x =
+                                i32::from(inputs.windows(first + t)[at / LINE].0[at % LINE].cast_signed());
                             whole[row].0 += code * x;
                             whole[row].1 += x;
                         }
