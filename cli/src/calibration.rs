@@ -6,7 +6,7 @@
 //! | `T.gram` | `[in, in]`, f64 or f32 | XᵀX / tokens |
 //! | `T.absmax`, `T.mean_abs`, `T.mean` | `[in]`, float | |
 //! | `T.sample` | `[n, in]`, float | |
-//! | `T.row_weight` | `[out]`, float | |
+//! | `T.row_weight` | `[out]`, float | what an error of each output counts; any scale |
 //! | `T.tokens` | one i64 | |
 //! | `__metadata__.alias` | JSON object | tensor → the tensor that holds its input's moments |
 
@@ -21,6 +21,9 @@ use crate::container::header::Tensor;
 use crate::container::reader::Reader;
 use crate::container::{CHUNK, convert};
 use crate::error::Error;
+
+/// Rows of raw activations that are kept, for searches that try quantized inputs.
+const SAMPLE: usize = 256;
 
 /// An open calibration file.
 pub(crate) struct Calibration {
@@ -37,6 +40,8 @@ pub(crate) struct Needs {
     pub(crate) metric: bool,
     /// Mean magnitudes.
     pub(crate) mean_abs: bool,
+    /// Means.
+    pub(crate) mean: bool,
 }
 
 /// The parts of one tensor's moments that the file holds.
@@ -71,7 +76,7 @@ impl Calibration {
     pub(crate) fn check(&self, name: &str, shape: (usize, usize), needs: Needs) -> Result<bool, Error> {
         let Some((owner, found)) = self.find(name)? else {
             return match needs {
-                Needs { absmax: false, metric: false, mean_abs: false } => Ok(false),
+                Needs { absmax: false, metric: false, mean_abs: false, mean: false } => Ok(false),
                 _ => Err(self.reader.tensor_error(name, "has no calibration, which the method needs")),
             };
         };
@@ -82,6 +87,8 @@ impl Calibration {
             Some("absmax")
         } else if needs.mean_abs && found.mean_abs.is_none() {
             Some("mean_abs")
+        } else if needs.mean && found.mean.is_none() {
+            Some("mean")
         } else if needs.metric && found.gram.is_none() {
             Some("gram")
         } else {
@@ -107,7 +114,7 @@ impl Calibration {
         let width = shape.1;
         let fail =
             |error: rankbit::linalg::Error| self.reader.tensor_error(owner, format!("calibration: {error}"));
-        let row_weight = found.row_weight.map(|tensor| self.values(tensor)).transpose()?;
+        let row_weight = found.row_weight.map(|tensor| self.shares(tensor)).transpose()?;
         if let Some(raw) = found.raw {
             let moments = self.reduce(raw, width)?;
             return match row_weight {
@@ -203,7 +210,7 @@ impl Calibration {
 
     /// Moments of raw activations, a block of rows at a time.
     fn reduce(&self, tensor: &Tensor, width: usize) -> Result<Moments, Error> {
-        let mut moments = Moments::new(width, MomentKinds { gram: true, sample: 0 });
+        let mut moments = Moments::new(width, MomentKinds { gram: true, sample: SAMPLE });
         let tokens = tensor.shape.first().copied().unwrap_or(0);
         let Some(format) = convert::float_format(tensor.dtype) else { return Ok(moments) };
         // Many rows at once: each update passes over the whole Gram matrix.
@@ -230,6 +237,17 @@ impl Calibration {
     fn values(&self, tensor: &Tensor) -> Result<Vec<f64>, Error> {
         let mut values = Vec::new();
         self.for_each(tensor, |value| values.push(value))?;
+        Ok(values)
+    }
+
+    /// Row weights as shares: divided by their sum, so that with a gradient-weighted Gram matrix, whose tokens count by the
+    /// gradients of all outputs together, errors have one unit in all layers.
+    fn shares(&self, tensor: &Tensor) -> Result<Vec<f64>, Error> {
+        let mut values = self.values(tensor)?;
+        let sum: f64 = values.iter().sum();
+        if sum > 0.0 && sum.is_finite() {
+            values.iter_mut().for_each(|value| *value /= sum);
+        }
         Ok(values)
     }
 

@@ -17,7 +17,7 @@ pub(crate) struct Real {
     pub(crate) model: SentenceModel,
     pub(crate) held_out: Vec<String>,
     pub(crate) original: Embeddings,
-    held: Calibration,
+    pub(crate) held: Calibration,
     pub(crate) acts: tempfile::NamedTempFile,
 }
 
@@ -34,11 +34,11 @@ pub(crate) static REAL: LazyLock<Real> = LazyLock::new(|| {
 
 /// What one run of `compress` and `decompress` gave on the 36 linear matrices of the encoder.
 #[derive(Debug)]
-struct Outcome {
-    error: f64,
-    bits: f64,
-    held_out_error: f64,
-    cosine: f64,
+pub(crate) struct Outcome {
+    pub(crate) error: f64,
+    pub(crate) bits: f64,
+    pub(crate) held_out_error: f64,
+    pub(crate) cosine: f64,
 }
 
 fn rankbit(arguments: &[&str]) {
@@ -47,11 +47,11 @@ fn rankbit(arguments: &[&str]) {
     assert!(run.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
-fn run(arguments: &[&str]) -> Outcome {
+pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let real = &*REAL;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let at = |name: &str| folder.path().join(name);

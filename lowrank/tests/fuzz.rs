@@ -2,14 +2,18 @@
 
 use rankbit_kit::fuzz::{Source, run};
 use rankbit_linalg::faer::Mat;
-use rankbit_lowrank::split::file::{self, Header, PartType, PartView, RotationHeader};
+use rankbit_lowrank::split::file::{
+    self, Header, KeptValues, PartType, PartView, RotationHeader, SparseHeader, SparseLayout,
+};
 use rankbit_lowrank::{Factor, LowRank, Split};
 use rankbit_quant::simd::Level;
 use rankbit_quant::transform::{Hadamard, Permutation, Smooth, Transform};
 use rankbit_quant::{
     Block, Code, ColumnParts, FloatFormat, Floats, Group, Lattice, Layout, MiniFloat, Outliers, PowerRule,
-    Quantized, Rate, ScaleRule, Scheme, Table, Trellis, ZeroPoint, matmul, nearest, part_lengths, scheme,
+    Quantized, Rate, Rounder, ScaleRule, Scheme, Table, Trellis, ZeroPoint, matmul, nearest, part_lengths,
+    scheme,
 };
+use rankbit_sparse::{NmPattern, Pattern, Scope, SparseMatrix, ValueFormat, criterion, select};
 
 /// More bytes than this are not worth a case's time.
 const MOST: usize = 1 << 18;
@@ -294,6 +298,43 @@ fn any_transform(source: &mut Source, cols: usize) -> Option<Transform> {
     Transform::new(cols, smooth, permutation, rotation).ok()
 }
 
+/// A sparse term of any storage.
+fn any_sparse(source: &mut Source, shape: (usize, usize)) -> Option<SparseMatrix> {
+    let values: Vec<f32> = (0..shape.0 * shape.1).map(|_| source.float().clamp(-2.0, 2.0)).collect();
+    let weight = Mat::from_fn(shape.0, shape.1, |i, j| values[i * shape.1 + j]);
+    let density = f64::from(source.byte()) / 255.0;
+    let pattern = match source.below(3) {
+        0 => Pattern::Nm(any_pattern(source)),
+        1 => Pattern::Block { rows: 1 + source.below(4), cols: 1 + source.below(40), density },
+        _ => Pattern::Unstructured { density, scope: Scope::Matrix },
+    };
+    let format = if source.one_in(2) {
+        ValueFormat::Float(source.pick(&[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16]))
+    } else {
+        ValueFormat::Scheme(any_scheme(source), Rounder::Nearest)
+    };
+    let mask = select(criterion::magnitude(weight.as_ref()).ok()?.as_ref(), &pattern).ok()?;
+    Some(SparseMatrix::new(weight.as_ref(), &mask, &pattern, &format).ok()?.0)
+}
+
+fn any_pattern(source: &mut Source) -> NmPattern {
+    let of = source.pick(&[2_u32, 4, 8, 16, 32]);
+    NmPattern::new(u32::try_from(source.below(3)).unwrap_or(0) + 1, of).unwrap_or(NmPattern::TWO_OF_FOUR)
+}
+
+/// A header of a sparse term that need not fit anything.
+fn any_sparse_header(source: &mut Source) -> SparseHeader {
+    let layout = match source.below(2) {
+        0 => SparseLayout::Nm(any_pattern(source)),
+        _ => SparseLayout::Block { rows: source.size(), cols: source.size(), count: source.size() },
+    };
+    let values = match source.below(2) {
+        0 => KeptValues::Float(format(source)),
+        _ => KeptValues::Scheme(any_scheme(source)),
+    };
+    SparseHeader { layout, values }
+}
+
 /// A split that works, of random terms.
 fn any_split(source: &mut Source) -> Option<Split> {
     let (rows, cols) = (1 + source.below(6), 32 * (1 + source.below(9)));
@@ -316,7 +357,8 @@ fn any_split(source: &mut Source) -> Option<Split> {
     } else {
         None
     };
-    Split::new((rows, cols), transform, base, low_rank).ok()
+    let sparse = if source.one_in(2) { any_sparse(source, (rows, cols)) } else { None };
+    Split::new((rows, cols), transform, base, low_rank).ok()?.with_sparse(sparse).ok()
 }
 
 #[test]
@@ -329,18 +371,33 @@ fn fuzz_split_files() {
             source.damage(&mut json);
         }
         let Ok(mut header) = Header::from_json(&String::from_utf8_lossy(&json)) else { return };
-        match source.below(8) {
+        match source.below(9) {
             0 => header.scheme = Some(any_scheme(source)),
+            8 => {
+                header.sparse = match header.sparse {
+                    Some(_) if source.one_in(3) => None,
+                    Some(SparseHeader { values, .. }) if source.one_in(2) => {
+                        Some(SparseHeader { values, ..any_sparse_header(source) })
+                    }
+                    _ => Some(any_sparse_header(source)),
+                }
+            }
             1 => header.shape = [source.size(), source.size()],
             2 => match source.below(3) {
                 0 => header.smooth = Some(format(source)),
-                1 => header.permuted = !header.permuted,
+                1 => {
+                    header.permuted = !header.permuted;
+                    header.bias = !header.bias;
+                }
                 _ => header.rotation = Some(RotationHeader { block: source.size(), seed: Some(0) }),
             },
             3 => {
                 if let Some(low_rank) = &mut header.low_rank {
                     low_rank.rank = source.size();
-                    low_rank.left = format(source);
+                    low_rank.left = format(source).into();
+                    if source.one_in(2) {
+                        low_rank.right = rankbit_lowrank::FactorFormat::Int4;
+                    }
                 }
             }
             _ => {}

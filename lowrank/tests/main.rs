@@ -3,7 +3,9 @@
 mod activations;
 mod bad_input;
 mod common;
+mod compensation;
 mod file;
+mod forms;
 mod fuzz;
 mod hawq;
 mod matmul;
@@ -11,5 +13,6 @@ mod plan;
 mod presets;
 mod relevance;
 mod rounders;
+mod sparse;
 mod split;
 mod transforms;

@@ -120,6 +120,27 @@ proptest! {
             last = error;
         }
     }
+
+    /// With one group a row the zero point is the last step's own optimum: every other one is tried.
+    #[test]
+    fn no_other_zero_point_is_better(m in 1usize..4, n in 2usize..60, bits in 2u32..5, seed: u64) {
+        let (w, h) = (gaussian(m, n, seed), gram(n, seed));
+        let scheme = [scheme::UINT2, scheme::UINT3, scheme::UINT4][bits as usize - 2];
+        let metric = Metric::gram(h.clone()).unwrap();
+        let found = calibrated(&w, &scheme, Rounder::CoordinateDescent { damping: 0.0, sweeps: 2 }, &h);
+        let decoded = found.dequantize();
+        let least = error(&w, &found, &metric);
+        for row in 0..m {
+            let (scale, zero) = (found.scale(row, 0), found.zero_point(row, 0));
+            for other in 0..1_u8 << bits {
+                let shift = scale * (zero - f32::from(other));
+                let moved = Mat::from_fn(m, n, |i, j| decoded[(i, j)] + if i == row { shift } else { 0.0 });
+                let residual = &w - &moved;
+                let tried = metric.relative_error(residual.as_ref(), w.as_ref()).unwrap();
+                prop_assert!(tried >= least * (1.0 - 1e-5), "{} not {}: {} below {}", other, zero, tried, least);
+            }
+        }
+    }
 }
 
 #[test]

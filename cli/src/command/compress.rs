@@ -9,6 +9,8 @@ mod page;
 mod rest;
 mod run;
 mod selection;
+mod shared;
+mod welore;
 
 pub(crate) use args::Args;
 pub(crate) use run::run;

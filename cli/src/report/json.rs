@@ -43,6 +43,8 @@ pub(crate) struct Budget {
     pub(crate) front: Vec<Point>,
     /// Every candidate format on all tensors, where all can take it.
     pub(crate) uniform: Vec<Uniform>,
+    /// What is missing for a better plan.
+    pub(crate) note: Option<String>,
 }
 
 /// A plan's bits and error.
@@ -83,7 +85,7 @@ pub(crate) struct Tensor {
     pub(crate) rank: Option<usize>,
     /// What the quantized term's inputs become; null when they stay floats.
     pub(crate) activations: Option<String>,
-    /// Sparsity pattern; no method has one yet.
+    /// Pattern of the sparse term, as `--sparsity` takes it.
     pub(crate) sparsity: Option<String>,
     /// Every stored bit, padding included, over the weights.
     pub(crate) bits_per_weight: f64,
@@ -91,6 +93,8 @@ pub(crate) struct Tensor {
     pub(crate) relative_error: f64,
     /// The same under the calibration's metric.
     pub(crate) metric_error: Option<f64>,
+    /// What the plan said of the error that it minimizes; null without a plan.
+    pub(crate) predicted_error: Option<f64>,
     /// Wall time, reading included.
     pub(crate) seconds: f64,
     /// What was changed from what was asked.

@@ -68,7 +68,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a number format without a kernel, [`Error::UnsupportedActivation`] for a split that
-    /// quantizes its inputs, [`Error::UnsupportedRotation`] for one that rotates them, [`Error::LimitExceeded`] when a part is
+    /// quantizes its inputs, [`Error::UnsupportedRotation`] for one that rotates them, [`Error::UnsupportedBias`] for one with a bias, [`Error::LimitExceeded`] when a part is
     /// larger than the device can bind, and whatever the device reports.
     pub fn upload(&self, split: &Split) -> Result<GpuLinear, Error> {
         if !split.activation().is_float() {
@@ -76,6 +76,9 @@ impl Gpu {
         }
         if split.transform().is_some_and(|transform| transform.rotation().is_some()) {
             return Err(Error::UnsupportedRotation);
+        }
+        if split.bias().is_some() {
+            return Err(Error::UnsupportedBias);
         }
         let (out, features) = split.shape();
         let coded = split.base().map(|base| Coded::upload(self, base)).transpose()?.flatten();

@@ -11,10 +11,13 @@
 //!    10⁻⁴). A scale outside half to twice its old value keeps the old; all are rounded as stored; a row whose
 //!    error would not fall keeps its scales. Scales that are few bits (nested, E4M3, powers of two) move one after the
 //!    other instead, each to the one nearest to `s_a = (b_a − Σ_{b≠a} A_ab·s_b)/A_aa` where that lowers the error.
-//!    Steps 3 and 4 are repeated `sweeps` times.
+//! 5. Zero points, where the scheme has them, one group after the other in closed form ([`super::zeros`]).
 //!
-//! **Monotone**: steps 3 and 4 never raise a row's error, so the result is at least as good as GPTQ on the searched
-//! grids. Powers of two, signs and block layouts go without 1, block layouts, groups of several rows and scales in power-of-two ratios without 4.
+//! Steps 3 to 5 are repeated `sweeps` times.
+//!
+//! **Monotone**: steps 3 to 5 never raise a row's error, so the result is at least as good as GPTQ on the searched
+//! grids. Powers of two, signs and block layouts go without 1, block layouts, groups of several rows and scales in power-of-two
+//! ratios without 4 and 5.
 //!
 //! Cost: the factor of H, O(in³), and per sweep about 5·out·in² multiply-adds, nearly all in matrix products.
 //! Memory beside the result: 4·in² f64, and for each thread some 6 panels of 128 rows in f64.
@@ -24,6 +27,7 @@
 use super::gptq::Panel;
 use super::grid::{self, Grid, Levels, Store};
 use super::search::{self, Searched};
+use super::zeros::ZeroFit;
 use super::{Context, Rounded, nearest};
 use crate::{Error, ScaleRule, Scheme};
 use alloc::{vec, vec::Vec};
@@ -58,6 +62,7 @@ pub(super) fn quantize(
     let fits = scheme.layout.is_planar() && grouping.rows == 1 && !ratio;
     let levels = Levels::new(&scheme);
     let form = feedback.damped();
+    let zeros = if fits { ZeroFit::new(form.as_ref(), store, grouping.size) } else { None };
     let panels = grid::panels(weight.nrows(), grouping.rows, |rows| {
         let panel = weight.subrows(rows.start, rows.len());
         let first = grouping.index(rows.start, 0);
@@ -72,6 +77,9 @@ pub(super) fn quantize(
             projected = feedback.refine(panel, projected.as_ref(), &mut state)?.projected;
             if let Some(scales) = &mut scales {
                 scales.run(&mut state, &mut projected);
+            }
+            if let Some(zeros) = &zeros {
+                zeros.run(panel, &mut state, &mut projected);
             }
         }
         Ok(state.finish())

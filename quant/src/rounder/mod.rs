@@ -35,6 +35,7 @@ mod search;
 mod stochastic;
 #[cfg(feature = "solve")]
 mod vector;
+mod zeros;
 
 #[cfg(feature = "solve")]
 use crate::{Error, Scheme};
@@ -78,7 +79,7 @@ pub enum Rounder {
         sweeps: u32,
     },
     /// Searched scales ([`Rounder::Mse`]), GPTQ in act-order, then in turn coordinate descent on the codes and the
-    /// best scales of a row in closed form; the best is kept.
+    /// best scales and zero points of a row in closed form; the best is kept.
     CoordinateDescent {
         /// Added to the diagonal, as a fraction of its mean.
         damping: f64,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use rankbit::linalg::faer::MatRef;
+use rankbit::lowrank::plan::Loss;
 use rankbit::lowrank::split::file::{self, Part};
 use rankbit::lowrank::{Input, Recipe, Step, fit, preset};
 use rankbit::quant::{Scheme, part_lengths, scheme};
@@ -26,6 +27,7 @@ use crate::method::{Method, Plan, scheme_in};
 use crate::progress::Progress;
 use crate::report::{json, terminal};
 use crate::select::{Chosen, Filter, Skipped};
+use crate::sparsity;
 
 /// Everything that is known before the first tensor is read.
 pub(super) struct Job {
@@ -63,17 +65,21 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
     let start = Instant::now();
     let mut job = Job::new(args)?;
     // Whatever cannot be written is found out now and not after the work.
-    let plan = match (args.budget, args.config.as_deref()) {
+    let plan = match (args.budget(), args.config.as_deref()) {
         (Some(_), Some(path)) => Some((AtomicFile::create(path)?, path)),
         _ => None,
     };
-    if let Some(budget) = args.budget.filter(|_| args.output.is_none() || args.dry_run) {
+    if let Some(budget) = args.budget().filter(|_| args.output.is_none() || args.dry_run) {
         job.limit_threads(args);
         job.allocation = Some(job.allocate(args, budget, global.quiet)?);
         if let Some((file, path)) = plan {
             job.write_plan(file, path)?;
         }
         return if global.quiet { Ok(()) } else { job.print_plan(args) };
+    }
+    if job.plan.method == Method::Welore && args.dry_run {
+        job.limit_threads(args);
+        job.find_ranks(args, global.quiet)?;
     }
     let Some(target) = args.output.as_deref().filter(|_| !args.dry_run) else {
         return if global.quiet { Ok(()) } else { job.print_plan(args) };
@@ -87,7 +93,10 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         .collect::<Result<_, Error>>()?;
 
     job.limit_threads(args);
-    if let Some(budget) = args.budget {
+    if job.plan.method == Method::Welore {
+        job.find_ranks(args, global.quiet)?;
+    }
+    if let Some(budget) = args.budget() {
         job.allocation = Some(job.allocate(args, budget, global.quiet)?);
     }
     if let Some((file, path)) = plan {
@@ -121,7 +130,7 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
 impl Job {
     /// Opens the files and checks what their headers tell.
     fn new(args: &Args) -> Result<Self, Error> {
-        let read = match (args.budget, args.config.as_deref()) {
+        let read = match (args.budget(), args.config.as_deref()) {
             (None, Some(path)) => Some((PlanFile::read(path)?, path)),
             _ => None,
         };
@@ -162,8 +171,8 @@ impl Job {
             RestRule::Keep | RestRule::F16 => Vec::new(),
         };
         let job = Self { plan, reader, calibration, chosen, skipped, rest, allocation };
-        job.check(args.budget.is_some())?;
-        if args.budget.is_some() {
+        job.check(args.budget().is_some())?;
+        if args.budget().is_some() {
             crate::candidates::schemes(&job.plan, &args.request(), args.formats())?;
         }
         Ok(job)
@@ -194,7 +203,7 @@ impl Job {
         }
         match self.plan.scheme_for(shape) {
             Some((scheme, warning)) => (self.plan.recipe_of(self.plan.method, scheme), Some(scheme), warning),
-            None => (self.plan.recipe.clone(), None, None),
+            None => (self.plan.unquantized(shape), None, None),
         }
     }
 
@@ -218,13 +227,14 @@ impl Job {
             let reason = format!("{what} needs the Gram matrices of the layers' inputs: give --calib");
             return Err(Error::input(self.reader.path(), reason));
         }
-        let smooth = self.plan.smooth.is_some();
+        let smooth = self.plan.smooth.is_some() || self.plan.search;
         let measured = self.calibration.is_some() && budget;
         let needs = Needs {
             absmax: smooth,
             // Smoothing alone asks for no metric, but methods that compare iterates do.
             metric: measured || self.plan.needs_gram().is_some() || self.plan.measures(),
-            mean_abs: self.plan.method == Method::Awq,
+            mean_abs: self.plan.needs_magnitudes(),
+            mean: self.plan.needs_means(),
         };
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
@@ -238,7 +248,7 @@ impl Job {
                 _ => {}
             }
             if let Some((scheme, _)) = self.plan.scheme_for(chosen.shape)
-                && let Err(error) = part_lengths(chosen.shape, &scheme)
+                && let Err(error) = part_lengths(self.plan.quantized_shape(chosen.shape), &scheme)
             {
                 return fail(error.to_string());
             }
@@ -279,10 +289,16 @@ impl Job {
                 if self.calibration.is_some() { memory::calibration_bytes(inputs) } else { 0 };
             if feedback {
                 calibration = calibration.saturating_add(memory::feedback_bytes(inputs));
-                if self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector()) {
+                if self.plan.sparsity.is_some()
+                    || self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector())
+                {
                     let elements = self.tensor(chosen.index)?.elements();
                     calibration = calibration.saturating_add(memory::column_feedback_bytes(elements));
                 }
+            }
+            if self.plan.works_on_factors() {
+                let elements = self.tensor(chosen.index)?.elements();
+                calibration = calibration.saturating_add(memory::factor_bytes(elements, inputs));
             }
             largest = (fit.max(largest.0), calibration.max(largest.1));
             costs.push(fit.saturating_add(calibration));
@@ -392,15 +408,23 @@ impl Job {
             }
             _ => None,
         };
+        let predicted_error =
+            if rest { None } else { self.predicted(index, loaded.norm_squared, metric_norm_squared) };
         drop(moments);
         let bits_per_weight = fitted.split.bits_per_weight();
         let stored_bits = fitted.split.stored_bits();
         let (header, parts) = file::write(&fitted.split);
-        let recipe = serde_json::to_value(&recipe).map_err(|error| fail(&error))?;
-        let group = header.scheme.map(|scheme| GroupName::from(scheme.group));
+        let recipe =
+            serde_json::to_value(info.decided.as_ref().unwrap_or(&recipe)).map_err(|error| fail(&error))?;
+        let grouped = header.scheme.or_else(|| sparsity::scheme(&header));
+        let group = grouped.map(|scheme| GroupName::from(scheme.group));
         let rank = header.low_rank.map(|low_rank| low_rank.rank);
         let adjustments = info.adjustments.iter().map(ToString::to_string);
-        let warnings: Vec<String> = fallback.into_iter().chain(adjustments).collect();
+        let mut warnings: Vec<String> = fallback.into_iter().chain(adjustments).collect();
+        if header.bias && self.reader.find(&record::bias_name(name).unwrap_or_default()).is_none() {
+            warnings
+                .push("has no bias beside it: a dense checkpoint cannot carry what this one adds".to_owned());
+        }
         let report = json::Tensor {
             name: name.to_owned(),
             shape: tensor.shape.clone(),
@@ -410,10 +434,11 @@ impl Job {
             group: group.clone(),
             rank,
             activations: (!header.activation.is_float()).then(|| header.activation.to_string()),
-            sparsity: None,
+            sparsity: sparsity::stored(&header),
             bits_per_weight,
             relative_error: info.relative_error,
             metric_error: info.metric_error,
+            predicted_error,
             seconds: start.elapsed().as_secs_f64(),
             warnings: warnings.clone(),
         };
@@ -446,6 +471,18 @@ impl Job {
             metric_norm_squared,
             stored_bits,
         })
+    }
+
+    /// The relative error that a plan promised of a tensor.
+    fn predicted(&self, index: usize, norm: f64, metric_norm: Option<f64>) -> Option<f64> {
+        let Allocation { tensors, loss, .. } = self.allocation.as_ref()?;
+        let lost = tensors.get(&index)?.loss.max(0.0);
+        match (*loss)? {
+            Loss::SquaredError => Some(json::ratio(lost, norm)),
+            Loss::Moments => Some(json::ratio(lost, metric_norm?)),
+            Loss::RelativeSquaredError | Loss::RelativeMoments => Some(lost.sqrt()),
+            _ => None,
+        }
     }
 
     /// The tensors left alone, with names.
