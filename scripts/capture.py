@@ -15,6 +15,17 @@ name in the checkpoint) the file holds
     T.tokens    i64 [1]
     T.sample    f32 [n, in]    rows drawn evenly from all tokens (only with --sample N)
 
+With --gradients D every token counts by what an error in its output does to the model's own output: D backward
+passes a text from L = v . embedding, v ~ N(0, I) drawn anew each time (the embedding: mean over the tokens of the
+last hidden states, of length 1), or, for a model with logits, from the log-probability of labels that the model
+itself draws. With g_t = dL/dy_t at token t of a layer's output y, and E[.] the mean over draws,
+
+    T.gram        f64 [in, in]   sum_t E[|g_t|^2] x_t x_t^T / tokens
+    T.row_weight  f32 [out]      sum_t E[g_ti^2] / sum_t E[|g_t|^2], which adds up to 1
+
+so that sum_i row_weight_i e_i gram e_i^T, e = rows of W - W', estimates the squared change of the model's output per
+token, in one unit for all layers: what a budget over all of them needs. Nothing is shared between layers then.
+
 Layers that get the very same input (query, key and value, say) share one set: the metadata entry "alias" is a
 JSON object from the name of each other weight to the name under which the set is stored.
 
@@ -51,14 +62,15 @@ class Moments:
         self.sample, self.keys = torch.zeros(0, inputs), torch.zeros(0, dtype=torch.float64)
         self.random = torch.Generator().manual_seed(options.seed << 32 | zlib.crc32(name.encode()))
 
-    def add(self, x):
+    def add(self, x, weight=None):
+        """Adds tokens; `weight` is what each counts in the Gram matrix."""
         wide = x.double()
         self.tokens += len(wide)
         self.sum += wide.sum(0)
         self.abs += wide.abs().sum(0)
         self.absmax = torch.maximum(self.absmax, wide.abs().amax(0))
         if self.gram is not None:
-            self.gram.addmm_(wide.T, wide)
+            self.gram.addmm_(wide.T, wide if weight is None else wide * weight[:, None])
         if self.wanted:
             # Every row draws a key; the rows with the largest keys so far are the sample.
             keys = torch.rand(len(wide), dtype=torch.float64, generator=self.random)
@@ -77,14 +89,36 @@ class Moments:
             yield f"{name}.sample", self.sample
 
 
+class Gradients:
+    """Squared gradients at one linear layer's output, of one batch and of all."""
+
+    def __init__(self, outputs, device):
+        self.rows = torch.zeros(outputs, dtype=torch.float64, device=device)
+        self.token, self.inputs = None, None
+
+    def start(self, inputs):
+        self.inputs, self.token = inputs, torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
+
+    def add(self, gradient, draws):
+        squares = gradient.double().square() / draws
+        self.rows += squares.sum(0)
+        self.token += squares.sum(1)
+
+    def tensors(self, name):
+        yield f"{name}.row_weight", (self.rows / self.rows.sum()).float()
+
+
 class Capture:
     """Forward pre-hooks on linear modules, given by the name of their weight in the checkpoint."""
 
     def __init__(self, modules, options):
         self.options, self.mask = options, None
-        self.moments, self.alias, self.seen = {}, {}, {}
+        self.moments, self.alias, self.seen, self.gradients = {}, {}, {}, {}
         for name, module in modules.items():
-            module.register_forward_pre_hook(self.hook(name))
+            if options.gradients:
+                module.register_forward_hook(self.gradient_hook(name))
+            else:
+                module.register_forward_pre_hook(self.hook(name))
 
     def start(self, mask):
         """To be called before each batch, with its attention mask."""
@@ -103,6 +137,27 @@ class Capture:
                 self.moments[name].add(self.rows(x))
         return before
 
+    def gradient_hook(self, name):
+        def after(module, arguments, output):
+            if name in self.seen:
+                fail(f"{name} runs twice in one pass: its gradients cannot be told apart (use --include)")
+            self.seen[name] = True
+            x = self.rows(arguments[0].detach())
+            self.alias.setdefault(name, name)
+            if name not in self.moments:
+                self.moments[name] = Moments(x.shape[-1], self.options, name, x.device)
+                self.gradients[name] = Gradients(output.shape[-1], x.device)
+            self.gradients[name].start(x)
+            output.register_hook(lambda g: self.gradients[name].add(self.rows(g), self.options.gradients))
+        return after
+
+    def finish(self):
+        """To be called after the backward passes of a batch."""
+        for name in self.seen:
+            gradients = self.gradients[name]
+            self.moments[name].add(gradients.inputs, gradients.token)
+            gradients.inputs = gradients.token = None
+
     def owner(self, name, x):
         """The layer that met this very tensor first in this batch: the same object, unchanged since."""
         reference, version, first = self.seen.get(id(x), (lambda: None, None, None))
@@ -120,7 +175,8 @@ class Capture:
         for name, moments in self.moments.items():
             if moments.tokens == 0:
                 continue
-            for part, tensor in moments.tensors(name):
+            gradients = self.gradients[name].tensors(name) if name in self.gradients else ()
+            for part, tensor in (*moments.tensors(name), *gradients):
                 if not torch.isfinite(tensor).all():
                     fail(f"{part} is not finite: the model overflows on these texts (try --dtype float32)")
                 tensors[part] = tensor.cpu().contiguous()
@@ -178,6 +234,28 @@ def load(folder, dtype):
     return model.eval(), tokenizer
 
 
+def objective(output, mask, random):
+    """A random scalar whose squared gradient is what an error in the model's output counts; one term for each text."""
+    logits = getattr(output, "logits", None)
+    if logits is not None:
+        flat = logits.reshape(-1, logits.shape[-1]) if logits.dim() < 3 else logits[mask]
+        chances = flat.detach().float().softmax(1).cpu()
+        drawn = torch.multinomial(chances, 1, generator=random).to(flat.device)
+        return flat.float().log_softmax(1).gather(1, drawn).sum()
+    states = output.last_hidden_state.float()
+    mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    embedding = torch.nn.functional.normalize(mean, dim=1)
+    return (torch.randn(embedding.shape, generator=random).to(embedding.device) * embedding).sum()
+
+
+def backward(model, batch, mask, draws, random):
+    """One forward pass, and `draws` backward passes."""
+    output = model(**batch)
+    for draw in range(draws):
+        objective(output, mask, random).backward(retain_graph=draw + 1 < draws)
+    model.zero_grad(set_to_none=True)
+
+
 def arguments():
     summary, details = __doc__.split("\n\n", 1)
     parser = argparse.ArgumentParser(description=summary, epilog=details,
@@ -192,12 +270,18 @@ def arguments():
     parser.add_argument("--limit", type=int, help="use only the first so many texts")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="also keep N rows of each input")
     parser.add_argument("--no-gram", dest="gram", action="store_false", help="leave the Gram matrices out")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampled rows (default %(default)s)")
+    parser.add_argument("--gradients", type=int, default=0, metavar="D",
+                        help="weigh tokens and outputs by their squared gradients, D draws a text (3 do)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything drawn (default %(default)s)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    if options.batch < 1 or options.max_length < 1 or options.sample < 0 or options.seed not in range(1 << 31):
-        parser.error("--batch and --max-length must be at least 1, --sample at least 0, --seed from 0 to 2^31-1")
+    if options.gradients and not options.gram:
+        parser.error("--gradients weighs the Gram matrices that --no-gram leaves out")
+    if options.batch < 1 or options.max_length < 1 or options.sample < 0 or options.gradients < 0 \
+            or options.seed not in range(1 << 31):
+        parser.error("--batch and --max-length must be at least 1, --sample and --gradients at least 0, "
+                     "--seed from 0 to 2^31-1")
     return options
 
 
@@ -225,12 +309,22 @@ def main():
     if not modules:
         fail("no linear layer is left to capture")
     capture = Capture(modules, options)
+    random = torch.Generator().manual_seed(options.seed)
+    if options.gradients:
+        # Gradients are needed of what flows, not of the weights: one leaf before the first layer is enough.
+        model.requires_grad_(False)
+        model.get_input_embeddings().requires_grad_(True)
     for start in range(0, len(texts), options.batch):
         batch = tokenizer(texts[start:start + options.batch], padding=True, truncation=True,
                           max_length=options.max_length, return_tensors="pt").to(options.device)
-        capture.start(batch["attention_mask"].bool())
-        with torch.no_grad():
-            model(**batch)
+        mask = batch["attention_mask"].bool()
+        capture.start(mask)
+        if options.gradients:
+            backward(model, batch, mask, options.gradients, random)
+            capture.finish()
+        else:
+            with torch.no_grad():
+                model(**batch)
         print(f"\rcapture: {min(start + options.batch, len(texts))} of {len(texts)} texts", end="", file=sys.stderr)
     print(file=sys.stderr)
     idle = sorted(set(modules) - set(capture.alias))

@@ -6,7 +6,7 @@
 //! | `T.gram` | `[in, in]`, f64 or f32 | XᵀX / tokens |
 //! | `T.absmax`, `T.mean_abs`, `T.mean` | `[in]`, float | |
 //! | `T.sample` | `[n, in]`, float | |
-//! | `T.row_weight` | `[out]`, float | |
+//! | `T.row_weight` | `[out]`, float | what an error of each output counts; any scale |
 //! | `T.tokens` | one i64 | |
 //! | `__metadata__.alias` | JSON object | tensor → the tensor that holds its input's moments |
 
@@ -114,7 +114,7 @@ impl Calibration {
         let width = shape.1;
         let fail =
             |error: rankbit::linalg::Error| self.reader.tensor_error(owner, format!("calibration: {error}"));
-        let row_weight = found.row_weight.map(|tensor| self.values(tensor)).transpose()?;
+        let row_weight = found.row_weight.map(|tensor| self.shares(tensor)).transpose()?;
         if let Some(raw) = found.raw {
             let moments = self.reduce(raw, width)?;
             return match row_weight {
@@ -237,6 +237,17 @@ impl Calibration {
     fn values(&self, tensor: &Tensor) -> Result<Vec<f64>, Error> {
         let mut values = Vec::new();
         self.for_each(tensor, |value| values.push(value))?;
+        Ok(values)
+    }
+
+    /// Row weights as shares: divided by their sum, so that with a gradient-weighted Gram matrix, whose tokens count by the
+    /// gradients of all outputs together, errors have one unit in all layers.
+    fn shares(&self, tensor: &Tensor) -> Result<Vec<f64>, Error> {
+        let mut values = self.values(tensor)?;
+        let sum: f64 = values.iter().sum();
+        if sum > 0.0 && sum.is_finite() {
+            values.iter_mut().for_each(|value| *value /= sum);
+        }
         Ok(values)
     }
 

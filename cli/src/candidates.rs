@@ -1,9 +1,9 @@
 //! What `--budget` chooses from: formats as schemes, and what a number of bits costs in each.
 
-use rankbit::quant::Scheme;
+use rankbit::quant::{Scheme, scheme};
 
 use crate::error::Error;
-use crate::method::{Method, Plan, Request, scheme_of};
+use crate::method::{Codes, Method, Plan, Request, scheme_of};
 
 /// Formats that `--budget` chooses from when `--format` names none: integers of every width, NormalFloats, and the
 /// blocks that are best at their size. Blocks only with the nearest rounder, which alone fills them.
@@ -21,6 +21,20 @@ pub(crate) fn schemes(plan: &Plan, request: &Request, names: &[String]) -> Resul
     }
     if plan.method == Method::LlmInt8 {
         return Err(Error::usage("--budget means nothing to --method llm-int8: it has one format"));
+    }
+    if plan.method == Method::Best {
+        return Ok(match request.codes.unwrap_or_default() {
+            Codes::Trellis => vec![scheme::TRELLIS],
+            Codes::Uint => vec![
+                scheme::UINT2,
+                scheme::UINT3,
+                scheme::UINT4,
+                scheme::UINT5,
+                scheme::UINT6,
+                scheme::UINT7,
+                scheme::UINT8,
+            ],
+        });
     }
     let names: Vec<&str> = if names.is_empty() {
         let fills_blocks = plan.rounds_to_nearest();
@@ -48,6 +62,9 @@ pub(crate) fn first(names: &[String]) -> Option<String> {
     let free = |name: &&String| Scheme::named(name).is_some_and(|scheme| !scheme.owns_scales());
     names.iter().find(free).or(names.first()).cloned()
 }
+
+/// Bits per weight of `best` when `--budget` does not say.
+pub(crate) const BUDGET: f64 = 4.5;
 
 /// `--budget`: bits per weight.
 pub(crate) fn parse_budget(text: &str) -> Result<f64, String> {

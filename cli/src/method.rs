@@ -64,6 +64,8 @@ pub(crate) enum Method {
     Awq,
     /// Range moved from activations to weights, then round to nearest (SmoothQuant). Needs --calib.
     Smoothquant,
+    /// The least error within a budget: trellis codes, bits for each column, errors fed back when calibrated.
+    Best,
     /// Pruning: the largest weights are kept. --format says how, --rank adds what they lose.
     Magnitude,
     /// Pruning: the largest weights after their inputs' size (Wanda). Needs --calib.
@@ -79,7 +81,7 @@ pub(crate) enum Method {
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 31] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -106,6 +108,7 @@ impl Method {
         Self::ZeroquantFp,
         Self::Awq,
         Self::Smoothquant,
+        Self::Best,
         Self::Magnitude,
         Self::Wanda,
         Self::Ria,
@@ -142,6 +145,7 @@ impl Method {
             Self::ZeroquantFp => "zeroquant-fp",
             Self::Awq => "awq",
             Self::Smoothquant => "smoothquant",
+            Self::Best => "best",
             Self::Magnitude => "magnitude",
             Self::Wanda => "wanda",
             Self::Ria => "ria",
@@ -155,6 +159,7 @@ impl Method {
         match self {
             Self::LlmInt8 => Some(scheme::INT8.with_group(Group::Row).with_scale_format(FloatFormat::F32)),
             Self::ZeroquantFp => Some(preset::Constraint::RatioOfTwo.fp4()),
+            Self::Best => Some(scheme::TRELLIS),
             _ => None,
         }
     }
@@ -175,7 +180,8 @@ impl Method {
             | Self::LlmInt8
             | Self::ZeroquantFp
             | Self::Awq
-            | Self::Smoothquant => Family::Quantized,
+            | Self::Smoothquant
+            | Self::Best => Family::Quantized,
             Self::Lorc
             | Self::Svdquant
             | Self::LqLora
@@ -302,6 +308,16 @@ impl RounderName {
     }
 }
 
+/// `--formats`: what `best` may store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub(crate) enum Codes {
+    /// Trellis codes, bits for each column.
+    #[default]
+    Trellis,
+    /// `uint2` to `uint8`, one for each matrix: for engines that cannot decode a trellis.
+    Uint,
+}
+
 /// `--activations`: what becomes of the quantized term's inputs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Activations {
@@ -375,6 +391,10 @@ pub(crate) struct Request {
     pub(crate) rotate: bool,
     /// `--rounds`.
     pub(crate) rounds: Option<u32>,
+    /// `--formats`.
+    pub(crate) codes: Option<Codes>,
+    /// `--fast`.
+    pub(crate) fast: bool,
     /// Whether `--calib` was given.
     pub(crate) calibrated: bool,
     /// `--seed`.
@@ -414,6 +434,7 @@ pub(crate) struct Plan {
     /// What replaces the method's own rounder.
     rounder: Option<Rounder>,
     act_order: bool,
+    effort: preset::Effort,
     /// What replaces the method's own policy for inputs.
     activation: Option<Activation>,
 }
@@ -461,6 +482,7 @@ impl Plan {
             seed: request.seed,
             rounder: request.rounder.map(|name| name.rounder(request.act_order, request.seed)),
             act_order: request.act_order,
+            effort: if request.fast { preset::Effort::Fast } else { preset::Effort::Full },
             activation: request.activations.map(Activations::policy),
         };
         Ok(Self { recipe: plan.recipe_of(method, scheme), ..plan })
@@ -511,6 +533,10 @@ impl Plan {
                 preset::zeroquant_fp(preset::ZeroQuantFp { scheme, compensation })
             }
             Method::Awq => preset::awq(scheme),
+            Method::Best => match scheme.code {
+                Code::Trellis(trellis) => preset::best(trellis.rate.bits(), self.calibrated, self.effort),
+                _ => preset::best_scalar(scheme, self.calibrated, self.effort),
+            },
             Method::Smoothquant => {
                 preset::smoothquant(scheme, self.smooth.unwrap_or(SMOOTH), Activation::Float)
             }
@@ -809,6 +835,21 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     if request.rounds.is_some() && !method.alternates() && !outliers_in_turn {
         return refuse("--rounds", "does not alternate");
     }
+    let own = [
+        (request.format.is_some(), "--format"),
+        (request.group.is_some(), "--group"),
+        (request.scale.is_some(), "--scale"),
+        (request.rounder.is_some(), "--rounder"),
+        (request.smooth.is_some(), "--smooth"),
+        (request.rotate, "--rotate"),
+    ];
+    if let Some((_, flag)) = own.into_iter().find(|(given, _)| *given && method == Method::Best) {
+        return refuse(flag, "decides that itself (see --budget and --formats)");
+    }
+    let only = [(request.codes.is_some(), "--formats"), (request.fast, "--fast")];
+    if let Some((_, flag)) = only.into_iter().find(|(given, _)| *given && method != Method::Best) {
+        return refuse(flag, "has one way of its own; --method best takes it");
+    }
     let rounds_by_gptq = request.rounder.map_or(method == Method::Gptq, |name| name == RounderName::Gptq);
     if request.act_order && !rounds_by_gptq {
         return Err(Error::usage("--act-order means something to --method gptq or --rounder gptq only"));
@@ -889,7 +930,7 @@ fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme
     let rounder = request.rounder.unwrap_or(match method {
         Method::Gptq => RounderName::Gptq,
         Method::Cd | Method::Caldera => RounderName::Cd,
-        Method::Ldlq => RounderName::Ldlq,
+        Method::Ldlq | Method::Best => RounderName::Ldlq,
         Method::Hqq => RounderName::Hqq,
         Method::Awq => RounderName::Clip,
         Method::Rtn

@@ -8,6 +8,9 @@
 //! 2. [`Plan::new`] chooses one candidate for each tensor, exactly ([`knapsack`]).
 //! 3. [`front`] is the trade-off that all budgets together give.
 //!
+//! Trellis codes have bits for each column: there [`share`] spends the budget on the columns of all tensors at once, by
+//! prediction instead of measurement.
+//!
 //! LQ-LoRA's program (arXiv 2311.12023, section 3.2) is this with the candidates of
 //! [`preset::lq_lora_candidates`](crate::preset::lq_lora_candidates), HAWQ-V2's (arXiv 1911.03852) with
 //! [`Loss::Hessian`], LRP-QViT's (arXiv 2401.11243) with [`Loss::Relevance`]; HAWQ-V3's several limits are in [`hawq`].
@@ -16,6 +19,7 @@
 pub mod hawq;
 mod loss;
 pub mod relevance;
+mod shared;
 pub mod welore;
 
 use alloc::{string::String, vec::Vec};
@@ -23,6 +27,7 @@ use rankbit_linalg::faer::MatRef;
 use rankbit_linalg::knapsack::{self, Choice, Total};
 
 pub use loss::{Loss, Norms};
+pub use shared::{Exchange, Shared, share, shares};
 
 use crate::{Error, Input, Recipe, fit};
 

@@ -9,6 +9,7 @@ mod page;
 mod rest;
 mod run;
 mod selection;
+mod shared;
 mod welore;
 
 pub(crate) use args::Args;

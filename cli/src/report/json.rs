@@ -43,6 +43,8 @@ pub(crate) struct Budget {
     pub(crate) front: Vec<Point>,
     /// Every candidate format on all tensors, where all can take it.
     pub(crate) uniform: Vec<Uniform>,
+    /// What is missing for a better plan.
+    pub(crate) note: Option<String>,
 }
 
 /// A plan's bits and error.
@@ -91,6 +93,8 @@ pub(crate) struct Tensor {
     pub(crate) relative_error: f64,
     /// The same under the calibration's metric.
     pub(crate) metric_error: Option<f64>,
+    /// What the plan said of the error that it minimizes; null without a plan.
+    pub(crate) predicted_error: Option<f64>,
     /// Wall time, reading included.
     pub(crate) seconds: f64,
     /// What was changed from what was asked.

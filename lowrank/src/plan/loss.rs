@@ -76,6 +76,22 @@ impl Loss {
         Ok(Self::Hessian { mean_trace: factor("trace", trace)? / weights })
     }
 
+    /// What multiplies a squared error, under moments when `calibrated`, so that it is this loss.
+    pub(super) fn unit(&self, norms: &Norms, calibrated: bool) -> Result<f64, Error> {
+        let needed = "a Gram matrix that both the loss and the rounder work with";
+        if calibrated != matches!(self, Self::Moments | Self::RelativeMoments) {
+            return Err(Error::MissingCalibration { needed });
+        }
+        let inverse = |norm: f64| if norm > 0.0 { norm.recip() } else { 0.0 };
+        Ok(match *self {
+            Self::SquaredError | Self::Moments => 1.0,
+            Self::RelativeSquaredError => inverse(norms.plain),
+            Self::RelativeMoments => inverse(norms.moments.ok_or(Error::MissingCalibration { needed })?),
+            Self::Hessian { mean_trace } => factor("mean trace", mean_trace)?,
+            Self::Relevance { score } => factor("relevance score", score)? * inverse(norms.plain),
+        })
+    }
+
     /// The loss of a fit.
     ///
     /// # Errors

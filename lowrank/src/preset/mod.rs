@@ -11,6 +11,7 @@
 //! | [`gptq`] | GPTQ, arXiv 2210.17323 | Q | 1 |
 //! | [`ldlq`] | QuIP, arXiv 2307.13304 | Q | 1 |
 //! | [`cd`] | coordinate descent from GPTQ's start | Q | 1 |
+//! | [`best`] | trellis codes under a budget, from parts of QTIP, GPTQ and QuIP# | Q | 1 |
 //! | [`low_rank`] | truncated SVD | L·R | 1 |
 //! | [`lorc`] | ZeroQuant-V2, arXiv 2303.08302 | Q, L·R | 1 |
 //! | [`lq_lora`] | LQ-LoRA, arXiv 2311.12023 | L·R, Q | to the first rise |
@@ -37,6 +38,7 @@
 
 mod asvd;
 mod awq;
+mod best;
 mod caldera;
 mod cd;
 mod compensation;
@@ -63,6 +65,7 @@ mod zeroquant_fp;
 
 pub use asvd::asvd;
 pub use awq::awq;
+pub use best::{Effort, best, best_scalar};
 pub use caldera::caldera;
 pub use cd::cd;
 pub use compensation::Compensation;

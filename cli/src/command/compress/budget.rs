@@ -5,9 +5,9 @@ use std::io::Read as _;
 use std::path::Path;
 
 use rankbit::linalg::faer::MatRef;
-use rankbit::lowrank::plan::{self, Loss, Norms, Planned, Tensor};
-use rankbit::lowrank::{Error as FitError, Input, Recipe};
-use rankbit::quant::Scheme;
+use rankbit::lowrank::plan::{self, Candidate, Loss, Norms, Planned, Tensor};
+use rankbit::lowrank::{Error as FitError, Input, Recipe, Step};
+use rankbit::quant::{Code, Rate, Rounder, Scheme, Trellis};
 use serde::{Deserialize, Serialize};
 
 use super::args::Args;
@@ -29,6 +29,8 @@ const MAX_BYTES: u64 = 64 << 20;
 /// What each tensor gets, by its index in the file, and how that came about.
 pub(super) struct Allocation {
     pub(super) tensors: HashMap<usize, Planned>,
+    /// What the losses are; `None` for a plan that was read and does not say.
+    pub(super) loss: Option<Loss>,
     /// `None` when the plan was read.
     pub(super) budget: Option<json::Budget>,
 }
@@ -86,6 +88,12 @@ impl PlanFile {
         self.seed
     }
 
+    /// What its losses are, where this program knows it.
+    pub(super) fn loss(&self) -> Option<Loss> {
+        let known = [Loss::SquaredError, Loss::RelativeSquaredError, Loss::Moments, Loss::RelativeMoments];
+        known.into_iter().find(|loss| name_of(*loss) == self.loss)
+    }
+
     /// What each tensor becomes.
     pub(super) fn tensors(self) -> Vec<Planned> {
         self.tensors
@@ -96,26 +104,48 @@ impl Job {
     /// Measures every candidate on every tensor and chooses.
     pub(super) fn allocate(&self, args: &Args, budget: f64, quiet: bool) -> Result<Allocation, Error> {
         let schemes = candidates::schemes(&self.plan, &args.request(), args.formats())?;
+        let recipe = schemes.first().map(|scheme| self.plan.recipe_of(self.plan.method, *scheme));
+        if let Some(recipe) = recipe.filter(|recipe| schemes.len() == 1 && plan::shares(recipe)) {
+            return self.share(args, &recipe, budget, quiet);
+        }
         // Inside a matrix, a trellis spends the budget column by column.
-        let schemes: Vec<Scheme> = schemes.into_iter().map(|scheme| scheme.with_budget(budget)).collect();
+        let budgeted = |scheme: &Scheme| match scheme.code {
+            Code::Trellis(Trellis { rate: Rate::Budget(_), .. }) => scheme.with_budget(budget),
+            _ => *scheme,
+        };
+        let schemes: Vec<Scheme> = schemes.iter().map(budgeted).collect();
         let loss = self.loss()?;
+        let (tensors, norms) = self.look_at_each(args, quiet, "candidates for", |index, shape| {
+            self.measure(index, shape, &schemes, loss)
+        })?;
+        self.choose(&tensors, &schemes, budget, (loss, norms))
+    }
+
+    /// `look` at every chosen tensor, in parallel; what it found, in order, and the sum of the squared norms.
+    pub(super) fn look_at_each<T: Send>(
+        &self,
+        args: &Args,
+        quiet: bool,
+        what: &str,
+        look: impl Fn(usize, (usize, usize)) -> Result<(T, f64), Error> + Sync,
+    ) -> Result<(Vec<T>, f64), Error> {
         let (costs, most) = self.memory(self.chosen.iter())?;
         let bytes: u64 =
             self.chosen.iter().filter_map(|chosen| self.tensor(chosen.index).ok()).map(|t| t.len).sum();
         let progress = Progress::new(bytes, quiet);
-        let mut tensors: Vec<Tensor> = Vec::new();
+        let mut tensors: Vec<T> = Vec::new();
         let mut norms = 0.0;
         memory::run_in_order(
             &costs,
             most,
             args.threads(),
             |i| {
-                let Some(chosen) = self.chosen.get(i) else { return self.measure(0, (0, 0), &[], loss) };
+                let Some(chosen) = self.chosen.get(i) else { return look(usize::MAX, (0, 0)) };
                 let tensor = self.tensor(chosen.index)?;
-                progress.start(&format!("candidates for {}", tensor.name));
-                let measured = self.measure(chosen.index, chosen.shape, &schemes, loss);
+                progress.start(&format!("{what} {}", tensor.name));
+                let found = look(chosen.index, chosen.shape);
                 progress.add(tensor.len);
-                measured
+                found
             },
             |_| 0,
             |_, (tensor, norm)| {
@@ -125,11 +155,11 @@ impl Job {
             },
         )?;
         progress.finish();
-        self.choose(&tensors, &schemes, budget, (loss, norms))
+        Ok((tensors, norms))
     }
 
     /// What is minimized: with calibration the error of outputs, else that of weights.
-    fn loss(&self) -> Result<Loss, Error> {
+    pub(super) fn loss(&self) -> Result<Loss, Error> {
         let Some(calibration) = &self.calibration else { return Ok(Loss::SquaredError) };
         for chosen in &self.chosen {
             if !calibration.weighs_rows(&self.tensor(chosen.index)?.name) {
@@ -160,8 +190,8 @@ impl Job {
         let input = Input { name, moments: moments.as_ref() };
         let mut candidates = Vec::with_capacity(schemes.len());
         for recipe in self.recipes((rows, cols), schemes) {
-            let candidate = plan::candidate(weight, &recipe, &input, loss, &norms);
-            candidates.push(candidate.map_err(|error| fail(&error))?);
+            let candidate = plan::candidate(weight, &self.quick(&recipe), &input, loss, &norms);
+            candidates.push(Candidate { recipe, ..candidate.map_err(|error| fail(&error))? });
         }
         let norm = match loss {
             Loss::SquaredError => norms.plain,
@@ -169,6 +199,20 @@ impl Job {
             _ => 1.0,
         };
         Ok((Tensor { name: name.to_owned(), weights: tensor.elements(), candidates }, norm))
+    }
+
+    /// What stands for a recipe of `best` while formats are compared: GPTQ, whose order of formats is that of coordinate
+    /// descent at a seventh of its time.
+    fn quick(&self, recipe: &Recipe) -> Recipe {
+        let mut quick = recipe.clone();
+        for step in &mut quick.round {
+            if let Step::Quantize { rounder: rounder @ Rounder::CoordinateDescent { .. }, .. } = step
+                && self.plan.method == Method::Best
+            {
+                *rounder = Rounder::gptq(true);
+            }
+        }
+        quick
     }
 
     /// The candidates of a shape: formats whose blocks do not fit it are none, and where none fits, what the method
@@ -192,17 +236,9 @@ impl Job {
         (loss, norms): (Loss, f64),
     ) -> Result<Allocation, Error> {
         let weights = tensors.iter().fold(0_u64, |sum, tensor| sum.saturating_add(tensor.weights));
-        let fail = |error: FitError| Error::input(self.reader.path(), format!("--budget: {error}"));
+        let fail = |error: FitError| self.budget_error(error, budget, weights);
         let bits = plan::budget_bits(budget, weights).map_err(fail)?;
-        let found = plan::Plan::new(tensors, bits).map_err(|error| match error {
-            FitError::Linalg(rankbit::linalg::Error::BudgetTooSmall { smallest, .. }) => {
-                let smallest = ceil_thousandth(smallest as f64 / weights.max(1) as f64);
-                Error::usage(format!(
-                    "--budget {budget} cannot be met: the smallest that can is {smallest:.3} bits per weight"
-                ))
-            }
-            other => fail(other),
-        })?;
+        let found = plan::Plan::new(tensors, bits).map_err(fail)?;
         let point = |bits: f64, loss: f64| json::Point {
             bits_per_weight: bits / (weights as f64).max(1.0),
             error: json::ratio(loss.max(0.0), norms),
@@ -224,14 +260,32 @@ impl Job {
             found: point(found.stored_bits() as f64, found.loss()),
             front: front.iter().map(|total| point(total.cost as f64, total.loss)).collect(),
             uniform: uniform.collect(),
+            note: None,
         };
         let indices = self.chosen.iter().map(|chosen| chosen.index);
-        Ok(Allocation { tensors: indices.zip(found.tensors).collect(), budget: Some(report) })
+        Ok(Allocation {
+            tensors: indices.zip(found.tensors).collect(),
+            loss: Some(loss),
+            budget: Some(report),
+        })
+    }
+
+    /// Why a budget cannot be planned for.
+    pub(super) fn budget_error(&self, error: FitError, budget: f64, weights: u64) -> Error {
+        match error {
+            FitError::Linalg(rankbit::linalg::Error::BudgetTooSmall { smallest, .. }) => {
+                let smallest = ceil_thousandth(smallest as f64 / weights.max(1) as f64);
+                Error::usage(format!(
+                    "--budget {budget} cannot be met: the smallest that can is {smallest:.3} bits per weight"
+                ))
+            }
+            other => Error::input(self.reader.path(), format!("--budget: {other}")),
+        }
     }
 
     /// Writes the plan.
     pub(super) fn write_plan(&self, mut file: AtomicFile, path: &Path) -> Result<(), Error> {
-        let Some(Allocation { tensors, budget: Some(budget) }) = &self.allocation else { return Ok(()) };
+        let Some(Allocation { tensors, budget: Some(budget), .. }) = &self.allocation else { return Ok(()) };
         let chosen = self.chosen.iter().filter_map(|chosen| tensors.get(&chosen.index).cloned());
         let plan = PlanFile {
             format_version: FORMAT_VERSION,
@@ -252,10 +306,11 @@ impl Job {
 }
 
 /// What the losses of a plan are, in files and reports.
-fn name_of(loss: Loss) -> &'static str {
+pub(super) fn name_of(loss: Loss) -> &'static str {
     match loss {
         Loss::Moments => "squared error of outputs",
         Loss::RelativeMoments => "squared relative error of outputs, tensor by tensor",
+        Loss::RelativeSquaredError => "squared relative error of weights, tensor by tensor",
         _ => "squared error of weights",
     }
 }

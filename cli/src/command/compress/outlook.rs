@@ -18,7 +18,7 @@ impl Job {
             let name = self.tensor(chosen.index)?.name.clone();
             skipped.push(json::Skipped { name, reason: format!("{reason}{}", AS_Q8_0) });
         }
-        let written = args.config.as_deref().filter(|_| args.budget.is_some());
+        let written = args.config.as_deref().filter(|_| args.budget().is_some());
         terminal::dry_run(&self.outlook()?, &skipped, budget, written)
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use rankbit::linalg::faer::MatRef;
+use rankbit::lowrank::plan::Loss;
 use rankbit::lowrank::split::file::{self, Part};
 use rankbit::lowrank::{Input, Recipe, Step, fit, preset};
 use rankbit::quant::{Scheme, part_lengths, scheme};
@@ -64,11 +65,11 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
     let start = Instant::now();
     let mut job = Job::new(args)?;
     // Whatever cannot be written is found out now and not after the work.
-    let plan = match (args.budget, args.config.as_deref()) {
+    let plan = match (args.budget(), args.config.as_deref()) {
         (Some(_), Some(path)) => Some((AtomicFile::create(path)?, path)),
         _ => None,
     };
-    if let Some(budget) = args.budget.filter(|_| args.output.is_none() || args.dry_run) {
+    if let Some(budget) = args.budget().filter(|_| args.output.is_none() || args.dry_run) {
         job.limit_threads(args);
         job.allocation = Some(job.allocate(args, budget, global.quiet)?);
         if let Some((file, path)) = plan {
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
     if job.plan.method == Method::Welore {
         job.find_ranks(args, global.quiet)?;
     }
-    if let Some(budget) = args.budget {
+    if let Some(budget) = args.budget() {
         job.allocation = Some(job.allocate(args, budget, global.quiet)?);
     }
     if let Some((file, path)) = plan {
@@ -129,7 +130,7 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
 impl Job {
     /// Opens the files and checks what their headers tell.
     fn new(args: &Args) -> Result<Self, Error> {
-        let read = match (args.budget, args.config.as_deref()) {
+        let read = match (args.budget(), args.config.as_deref()) {
             (None, Some(path)) => Some((PlanFile::read(path)?, path)),
             _ => None,
         };
@@ -170,8 +171,8 @@ impl Job {
             RestRule::Keep | RestRule::F16 => Vec::new(),
         };
         let job = Self { plan, reader, calibration, chosen, skipped, rest, allocation };
-        job.check(args.budget.is_some())?;
-        if args.budget.is_some() {
+        job.check(args.budget().is_some())?;
+        if args.budget().is_some() {
             crate::candidates::schemes(&job.plan, &args.request(), args.formats())?;
         }
         Ok(job)
@@ -407,6 +408,8 @@ impl Job {
             }
             _ => None,
         };
+        let predicted_error =
+            if rest { None } else { self.predicted(index, loaded.norm_squared, metric_norm_squared) };
         drop(moments);
         let bits_per_weight = fitted.split.bits_per_weight();
         let stored_bits = fitted.split.stored_bits();
@@ -435,6 +438,7 @@ impl Job {
             bits_per_weight,
             relative_error: info.relative_error,
             metric_error: info.metric_error,
+            predicted_error,
             seconds: start.elapsed().as_secs_f64(),
             warnings: warnings.clone(),
         };
@@ -467,6 +471,18 @@ impl Job {
             metric_norm_squared,
             stored_bits,
         })
+    }
+
+    /// The relative error that a plan promised of a tensor.
+    fn predicted(&self, index: usize, norm: f64, metric_norm: Option<f64>) -> Option<f64> {
+        let Allocation { tensors, loss, .. } = self.allocation.as_ref()?;
+        let lost = tensors.get(&index)?.loss.max(0.0);
+        match (*loss)? {
+            Loss::SquaredError => Some(json::ratio(lost, norm)),
+            Loss::Moments => Some(json::ratio(lost, metric_norm?)),
+            Loss::RelativeSquaredError | Loss::RelativeMoments => Some(lost.sqrt()),
+            _ => None,
+        }
     }
 
     /// The tensors left alone, with names.

@@ -20,6 +20,7 @@ pub(super) fn planned(
     chosen: &mut Vec<Chosen>,
     skipped: &mut Vec<Skipped>,
 ) -> Result<Allocation, Error> {
+    let loss = file.loss();
     let mut named: HashMap<String, Planned> = HashMap::new();
     for planned in file.tensors() {
         let name = planned.name.clone();
@@ -46,7 +47,7 @@ pub(super) fn planned(
         return Err(Error::tensor(path, name, "is no matrix of the input that is compressed"));
     }
     skipped.sort_by_key(|skipped| skipped.index);
-    Ok(Allocation { tensors, budget: None })
+    Ok(Allocation { tensors, loss, budget: None })
 }
 
 /// Takes out of `skipped` the matrices that q8_0 can hold.

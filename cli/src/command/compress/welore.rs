@@ -50,7 +50,7 @@ impl Job {
             self.chosen.push(chosen);
         }
         self.skipped.sort_by_key(|skipped| skipped.index);
-        self.allocation = Some(Allocation { tensors, budget: None });
+        self.allocation = Some(Allocation { tensors, loss: None, budget: None });
         Ok(())
     }
 
