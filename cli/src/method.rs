@@ -345,6 +345,18 @@ impl Plan {
         recipe
     }
 
+    /// The recipe of a tensor that calibration says nothing of: rounded to nearest, errors in weights.
+    pub(crate) fn uncalibrated(&self, recipe: &Recipe) -> Recipe {
+        let mut found = recipe.clone();
+        found.metric = preset::rtn(scheme::TRELLIS).metric;
+        for step in &mut found.round {
+            if let Step::Quantize { rounder, .. } = step {
+                *rounder = Rounder::Nearest;
+            }
+        }
+        found
+    }
+
     /// The scheme of a matrix `[out, in]`, and what to say when it is not the one that was asked for: blocks that
     /// do not divide `in` give way to `q8_0`, and where that does not fit either, to `int8`.
     pub(crate) fn scheme_for(&self, shape: (usize, usize)) -> Option<(Scheme, Option<String>)> {

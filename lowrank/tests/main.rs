@@ -11,5 +11,6 @@ mod plan;
 mod presets;
 mod relevance;
 mod rounders;
+mod shared;
 mod split;
 mod transforms;

@@ -85,6 +85,14 @@ impl Prepared {
         self.positions[range].iter().map(|&at| at as usize % self.rows.max(1))
     }
 
+    /// With errors of a row counted half-way between as they are and relative to the row: importance 1/rs.
+    pub(crate) fn weighing_rows_between(mut self) -> Self {
+        let inverse = |scale: &f32| if *scale > 0.0 { f64::from(*scale).recip() } else { 0.0 };
+        let inverses: Vec<f64> = self.row_scales.iter().map(inverse).collect();
+        self.importance = normalized(Some(&inverses), self.rows);
+        self
+    }
+
     /// An outlier's value as it is stored: rounded, and inside its format's range.
     pub(crate) fn store(&self, value: f64) -> f32 {
         let rounded = self.format.round(value);

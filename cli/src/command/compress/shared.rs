@@ -16,17 +16,8 @@ const SHOWN: [f64; 12] = [1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0,
 
 impl Job {
     /// Looks at every tensor and chooses the rates of all columns.
-    pub(super) fn share(
-        &self,
-        args: &Args,
-        recipe: &Recipe,
-        budget: f64,
-        quiet: bool,
-    ) -> Result<Allocation, Error> {
-        let feeds_back = recipe.round.iter().any(
-            |step| matches!(step, Step::Quantize { rounder, .. } if rounder.needs_hessian()),
-        );
-        let loss = if feeds_back { self.loss()? } else { Loss::RelativeSquaredError };
+    pub(super) fn share(&self, args: &Args, recipe: &Recipe, budget: f64, quiet: bool) -> Result<Allocation, Error> {
+        let loss = if feeds_back(recipe) { self.loss()? } else { Loss::RelativeSquaredError };
         let exchange = if self.exchanges(loss) { Exchange::All } else { Exchange::Inside };
         let (tensors, norms) = self.look_at_each(args, quiet, "columns of", |index, shape| {
             self.columns(index, shape, recipe, loss)
@@ -47,16 +38,17 @@ impl Job {
             found: point(&found),
             front,
             uniform: Vec::new(),
+            achieved: None,
             note: self.missing(loss),
         };
         let indices = self.chosen.iter().map(|chosen| chosen.index);
         Ok(Allocation { tensors: indices.zip(found.tensors).collect(), loss: Some(loss), budget: Some(report) })
     }
 
-    /// Whether matrices exchange bits. `best` does so only where losses are those of the network's own output: a relative
-    /// error says nothing of how much a layer matters, and starves those that do.
+    /// Whether matrices exchange bits. `best` does not where all that is known are errors relative to each layer's own
+    /// output: they say nothing of how much a layer matters, and those that are easy to approximate would be starved.
     fn exchanges(&self, loss: Loss) -> bool {
-        self.plan.method != Method::Best || loss == Loss::Moments
+        self.plan.method != Method::Best || loss != Loss::RelativeMoments
     }
 
     /// One tensor's columns, and the squared norm that its loss is relative to.
@@ -70,17 +62,24 @@ impl Job {
         let tensor = self.tensor(index)?;
         let name = tensor.name.as_str();
         let fail = |error: &dyn std::fmt::Display| self.reader.tensor_error(name, error);
+        // Where calibration has nothing for a tensor, `best` does without: there too losses are relative.
+        let calibration = match &self.calibration {
+            Some(calibration) if feeds_back(recipe) && calibration.has_gram(name)? => Some(calibration),
+            _ => None,
+        };
+        let (recipe, loss) = match calibration {
+            None if feeds_back(recipe) => (self.plan.uncalibrated(recipe), Loss::RelativeSquaredError),
+            _ => (recipe.clone(), loss),
+        };
         let loaded = self.load(tensor, cols)?;
         let weight = MatRef::from_row_major_slice(&loaded.values, rows, cols);
-        let moments = match &self.calibration {
-            Some(calibration) if loss != Loss::RelativeSquaredError => {
-                calibration.load(name, (rows, cols))?
-            }
-            _ => None,
+        let moments = match calibration {
+            Some(calibration) => calibration.load(name, (rows, cols))?,
+            None => None,
         };
         let norms = Norms::new(weight, moments.as_ref()).map_err(|error| fail(&error))?;
         let input = Input { name, moments: moments.as_ref() };
-        let shared = Shared::new(weight, recipe, &input, loss, &norms).map_err(|error| fail(&error))?;
+        let shared = Shared::new(weight, &recipe, &input, loss, &norms).map_err(|error| fail(&error))?;
         let norm = if loss == Loss::Moments { norms.moments.unwrap_or(0.0) } else { 1.0 };
         Ok((shared, norm))
     }
@@ -103,4 +102,9 @@ impl Job {
             )),
         }
     }
+}
+
+/// Whether a recipe's rounder feeds errors back.
+fn feeds_back(recipe: &Recipe) -> bool {
+    recipe.round.iter().any(|step| matches!(step, Step::Quantize { rounder, .. } if rounder.needs_hessian()))
 }
