@@ -23,6 +23,9 @@ use crate::container::reader::{Reader, hexadecimal};
 use crate::container::{CHUNK, convert};
 use crate::error::Error;
 
+/// Rows of raw activations that are kept, for searches that try quantized inputs.
+const SAMPLE: usize = 256;
+
 /// An open calibration file.
 pub(crate) struct Calibration {
     reader: Reader,
@@ -38,6 +41,8 @@ pub(crate) struct Needs {
     pub(crate) metric: bool,
     /// Mean magnitudes.
     pub(crate) mean_abs: bool,
+    /// Means.
+    pub(crate) mean: bool,
 }
 
 /// The parts of one tensor's moments that the file holds.
@@ -72,7 +77,7 @@ impl Calibration {
     pub(crate) fn check(&self, name: &str, shape: (usize, usize), needs: Needs) -> Result<bool, Error> {
         let Some((owner, found)) = self.find(name)? else {
             return match needs {
-                Needs { absmax: false, metric: false, mean_abs: false } => Ok(false),
+                Needs { absmax: false, metric: false, mean_abs: false, mean: false } => Ok(false),
                 _ => Err(self.reader.tensor_error(name, "has no calibration, which the method needs")),
             };
         };
@@ -83,6 +88,8 @@ impl Calibration {
             Some("absmax")
         } else if needs.mean_abs && found.mean_abs.is_none() {
             Some("mean_abs")
+        } else if needs.mean && found.mean.is_none() {
+            Some("mean")
         } else if needs.metric && found.gram.is_none() {
             Some("gram")
         } else {
@@ -224,7 +231,7 @@ impl Calibration {
 
     /// Moments of raw activations, a block of rows at a time.
     fn reduce(&self, tensor: &Tensor, width: usize) -> Result<Moments, Error> {
-        let mut moments = Moments::new(width, MomentKinds { gram: true, sample: 0 });
+        let mut moments = Moments::new(width, MomentKinds { gram: true, sample: SAMPLE });
         let tokens = tensor.shape.first().copied().unwrap_or(0);
         let Some(format) = convert::float_format(tensor.dtype) else { return Ok(moments) };
         // Many rows at once: each update passes over the whole Gram matrix.

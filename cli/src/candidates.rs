@@ -3,7 +3,7 @@
 use rankbit::quant::{Scheme, scheme};
 
 use crate::error::Error;
-use crate::method::{Family, Method, Plan, Request, scheme_of};
+use crate::method::{Codes, Method, Plan, Request, scheme_of};
 
 /// Formats that `--budget` chooses from when `--format` names none: integers of every width, NormalFloats, and the
 /// blocks that are best at their size. Blocks only with the nearest rounder, which alone fills them.
@@ -23,9 +23,9 @@ pub(crate) fn schemes(plan: &Plan, request: &Request, names: &[String]) -> Resul
         return Err(Error::usage("--budget means nothing to --method llm-int8: it has one format"));
     }
     if plan.method == Method::Best {
-        return Ok(match request.family.unwrap_or_default() {
-            Family::Trellis => vec![scheme::TRELLIS],
-            Family::Uint => vec![
+        return Ok(match request.codes.unwrap_or_default() {
+            Codes::Trellis => vec![scheme::TRELLIS],
+            Codes::Uint => vec![
                 scheme::UINT2,
                 scheme::UINT3,
                 scheme::UINT4,

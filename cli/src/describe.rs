@@ -8,7 +8,7 @@ use rankbit::quant::{
     Scheme, Table, Trellis, ZeroPoint, scheme,
 };
 
-use crate::method::Method;
+use crate::method::{Family, Method};
 
 /// Every format by name, with its description.
 pub(crate) fn formats() -> Vec<PossibleValue> {
@@ -25,6 +25,19 @@ pub(crate) fn describe(scheme: &Scheme) -> String {
 pub(crate) fn method(name: &str) -> Option<String> {
     let value = Method::from_str(name, false).ok()?.to_possible_value()?;
     Some(value.get_help()?.to_string())
+}
+
+/// What `--help` says of `--method`: a line for each, by family.
+pub(crate) fn methods() -> String {
+    let mut text = "How matrices are split [default: rtn].\n".to_owned();
+    for (family, title) in Family::ALL {
+        text.push_str(&format!("\n{title}\n"));
+        for method in Method::value_variants().iter().filter(|method| method.family() == family) {
+            let help = self::method(method.name()).unwrap_or_default();
+            text.push_str(&format!("  {:<15} {help}\n", method.name()));
+        }
+    }
+    text
 }
 
 /// Which numbers the codes stand for.

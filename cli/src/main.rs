@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod report;
 mod select;
+mod sparsity;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

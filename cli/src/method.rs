@@ -1,10 +1,12 @@
 //! From flags to a recipe: the presets by name, and which flags mean something to which.
 
 use clap::ValueEnum as _;
-use rankbit::lowrank::{Recipe, Space, Step, TransformRule, preset};
+use rankbit::lowrank::{FactorFormat, Recipe, Rounds, Space, Step, Stop, TransformRule, preset};
 use rankbit::quant::{Activation, Code, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
+use rankbit::sparse::{NmPattern, Pattern, SparseMatrix, ValueFormat, storage};
 
 use crate::error::Error;
+use crate::sparsity;
 
 /// A published method, by the name used in flags, files and reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -17,8 +19,32 @@ pub(crate) enum Method {
     Svdquant,
     /// Alternate low rank and quantization until the error rises (LQ-LoRA).
     LqLora,
+    /// Round, then the low-rank term that makes up for most of the output (EoRA). Needs --calib.
+    Eora,
+    /// The same optimum, named by QERA's theorem 1. Needs --calib.
+    Qera,
+    /// As if inputs were uncorrelated: their mean squares alone (QERA's theorem 2). Needs --calib.
+    QeraDiagonal,
+    /// Alternate quantization and low rank, quantized first, every round run (LoftQ).
+    Loftq,
+    /// Low rank in closed form, then gradient steps on the layer's output (INT2.1). Needs --calib.
+    Lrec,
+    /// Alternate error-fed-back quantization and low rank, factors in few bits too (CALDERA). Needs --calib.
+    Caldera,
+    /// Alternate as lq-lora, weighted by mean squares of inputs and output gradients (LQ-LoRA). Needs --calib.
+    LqLoraFisher,
     /// Truncated SVD, nothing quantized.
     Lowrank,
+    /// Ranks by one threshold on all normalized spectra; matrices of full rank stay dense (WeLore).
+    Welore,
+    /// The affine map of low rank closest to the layer's output, with its bias (LORD). Needs --calib.
+    Lord,
+    /// Truncated SVD after whitening: least output error of its rank (SVD-LLM). Needs --calib.
+    SvdLlm,
+    /// Truncated SVD after scaling inputs by their mean magnitudes (ASVD). Needs --calib.
+    Asvd,
+    /// A dense factor times one with --rank/4 entries in every column (DSFormer).
+    Dsformer,
     /// Column by column, each error taken up by the columns after it (GPTQ). Needs --calib.
     Gptq,
     /// Codes and scales in turn from GPTQ's start: the least error at equal bits. Needs --calib.
@@ -38,17 +64,39 @@ pub(crate) enum Method {
     Smoothquant,
     /// The least error within a budget: trellis codes, bits for each column, errors fed back when calibrated.
     Best,
+    /// Pruning: the largest weights are kept. --format says how, --rank adds what they lose.
+    Magnitude,
+    /// Pruning: the largest weights after their inputs' size (Wanda). Needs --calib.
+    Wanda,
+    /// Pruning: Wanda on weights relative to their row and column (RIA). Needs --calib.
+    Ria,
+    /// Pruning column by column, each loss taken up by the columns after it (SparseGPT). Needs --calib.
+    Sparsegpt,
+    /// Pruning all columns at once, then the best values for what is kept (ALPS): the least error. Needs --calib.
+    Admm,
 }
 
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
         Self::LqLora,
+        Self::Eora,
+        Self::Qera,
+        Self::QeraDiagonal,
+        Self::Loftq,
+        Self::Lrec,
+        Self::Caldera,
+        Self::LqLoraFisher,
         Self::Lowrank,
+        Self::Welore,
+        Self::Lord,
+        Self::SvdLlm,
+        Self::Asvd,
+        Self::Dsformer,
         Self::Gptq,
         Self::Cd,
         Self::Hqq,
@@ -58,6 +106,11 @@ impl Method {
         Self::Awq,
         Self::Smoothquant,
         Self::Best,
+        Self::Magnitude,
+        Self::Wanda,
+        Self::Ria,
+        Self::Sparsegpt,
+        Self::Admm,
     ];
 
     /// The name.
@@ -67,7 +120,19 @@ impl Method {
             Self::Lorc => "lorc",
             Self::Svdquant => "svdquant",
             Self::LqLora => "lq-lora",
+            Self::Eora => "eora",
+            Self::Qera => "qera",
+            Self::QeraDiagonal => "qera-diagonal",
+            Self::Loftq => "loftq",
+            Self::Lrec => "lrec",
+            Self::Caldera => "caldera",
+            Self::LqLoraFisher => "lq-lora-fisher",
             Self::Lowrank => "lowrank",
+            Self::Welore => "welore",
+            Self::Lord => "lord",
+            Self::SvdLlm => "svd-llm",
+            Self::Asvd => "asvd",
+            Self::Dsformer => "dsformer",
             Self::Gptq => "gptq",
             Self::Cd => "cd",
             Self::Hqq => "hqq",
@@ -77,6 +142,11 @@ impl Method {
             Self::Awq => "awq",
             Self::Smoothquant => "smoothquant",
             Self::Best => "best",
+            Self::Magnitude => "magnitude",
+            Self::Wanda => "wanda",
+            Self::Ria => "ria",
+            Self::Sparsegpt => "sparsegpt",
+            Self::Admm => "admm",
         }
     }
 
@@ -92,23 +162,99 @@ impl Method {
 
     /// Whether it has a quantized term.
     pub(crate) fn quantizes(self) -> bool {
-        self != Self::Lowrank
+        !matches!(self.family(), Family::LowRank | Family::Pruned)
+    }
+
+    /// Whether its matrix is the sparse term.
+    pub(crate) fn prunes(self) -> bool {
+        self.family() == Family::Pruned
+    }
+
+    /// What it is made of.
+    pub(crate) const fn family(self) -> Family {
+        match self {
+            Self::Rtn
+            | Self::Gptq
+            | Self::Cd
+            | Self::Hqq
+            | Self::Ldlq
+            | Self::LlmInt8
+            | Self::ZeroquantFp
+            | Self::Awq
+            | Self::Smoothquant
+            | Self::Best => Family::Quantized,
+            Self::Lorc
+            | Self::Svdquant
+            | Self::LqLora
+            | Self::Eora
+            | Self::Qera
+            | Self::QeraDiagonal
+            | Self::Loftq
+            | Self::Lrec
+            | Self::Caldera
+            | Self::LqLoraFisher => Family::Compensated,
+            Self::Lowrank | Self::Welore | Self::Lord | Self::SvdLlm | Self::Asvd | Self::Dsformer => {
+                Family::LowRank
+            }
+            Self::Magnitude | Self::Wanda | Self::Ria | Self::Sparsegpt | Self::Admm => Family::Pruned,
+        }
+    }
+
+    /// What it takes of calibration beyond a rounder's Gram matrix, by name; `None` when it does without.
+    const fn follows(self) -> Option<&'static str> {
+        match self {
+            Self::Awq | Self::Smoothquant => Some("its scales follow from the activations"),
+            Self::Eora
+            | Self::Qera
+            | Self::QeraDiagonal
+            | Self::Lrec
+            | Self::Caldera
+            | Self::LqLoraFisher => Some("its low-rank term follows from the activations"),
+            Self::Lord | Self::SvdLlm | Self::Asvd => Some("its factors follow from the activations"),
+            _ => None,
+        }
     }
 
     /// Whether it has a low-rank term.
     pub(crate) fn has_low_rank(self) -> bool {
-        matches!(self, Self::Lorc | Self::Svdquant | Self::LqLora | Self::Lowrank)
+        matches!(self.family(), Family::Compensated | Family::LowRank)
     }
 
     /// Whether it alternates.
     pub(crate) fn alternates(self) -> bool {
-        matches!(self, Self::Svdquant | Self::LqLora)
+        matches!(
+            self,
+            Self::Svdquant | Self::LqLora | Self::LqLoraFisher | Self::Loftq | Self::Lrec | Self::Caldera
+        )
     }
 
     /// Whether it smooths when there is calibration.
     pub(crate) fn smooths(self) -> bool {
         matches!(self, Self::Svdquant | Self::Smoothquant)
     }
+}
+
+/// Methods of the same terms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Family {
+    /// Few bits.
+    Quantized,
+    /// Few bits and few ranks.
+    Compensated,
+    /// Few ranks.
+    LowRank,
+    /// Few non-zeros.
+    Pruned,
+}
+
+impl Family {
+    /// All, in the order of the help, with what they are called there.
+    pub(crate) const ALL: [(Self, &'static str); 4] = [
+        (Self::Quantized, "Few bits, W ≈ Q"),
+        (Self::Compensated, "Few bits and few ranks, W ≈ Q + L·R"),
+        (Self::LowRank, "Few ranks, W ≈ L·R"),
+        (Self::Pruned, "Few non-zeros, W ≈ S, S + L·R with --rank"),
+    ];
 }
 
 /// `--rounder`, by the name used in files, flags and reports.
@@ -150,7 +296,7 @@ impl RounderName {
 
 /// `--formats`: what `best` may store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
-pub(crate) enum Family {
+pub(crate) enum Codes {
     /// Trellis codes, bits for each column.
     #[default]
     Trellis,
@@ -181,6 +327,16 @@ impl Activations {
 
 /// Default rank.
 pub(crate) const RANK: usize = 16;
+/// Share of the parameters that WeLore keeps by default.
+pub(crate) const KEEP: f64 = 0.5;
+/// Ranks for each entry of a column in DSFormer's sparse factor.
+const ATOMS: usize = 4;
+/// Gradient steps of a round of LREC.
+const STEPS: u32 = 10;
+/// ASVD's exponent.
+const MAGNITUDES: f64 = 0.5;
+/// Steps of a smoothing search.
+const GRID: u32 = 10;
 /// Default number of rounds.
 pub(crate) const ROUNDS: u32 = 10;
 /// Default smoothing strength.
@@ -203,10 +359,16 @@ pub(crate) struct Request {
     pub(crate) act_order: bool,
     /// `--scale`.
     pub(crate) scale: Option<FloatFormat>,
+    /// `--sparsity`.
+    pub(crate) sparsity: Option<Pattern>,
     /// `--factors`.
-    pub(crate) factors: Option<FloatFormat>,
+    pub(crate) factors: Option<FactorFormat>,
+    /// `--keep`.
+    pub(crate) keep: Option<f64>,
     /// `--smooth`.
     pub(crate) smooth: Option<f64>,
+    /// `--smooth search`.
+    pub(crate) search: bool,
     /// `--activations`.
     pub(crate) activations: Option<Activations>,
     /// `--rotate`.
@@ -214,7 +376,7 @@ pub(crate) struct Request {
     /// `--rounds`.
     pub(crate) rounds: Option<u32>,
     /// `--formats`.
-    pub(crate) family: Option<Family>,
+    pub(crate) codes: Option<Codes>,
     /// `--fast`.
     pub(crate) fast: bool,
     /// Whether `--calib` was given.
@@ -230,14 +392,21 @@ pub(crate) struct Plan {
     pub(crate) method: Method,
     /// What runs on every tensor.
     pub(crate) recipe: Recipe,
-    /// The format, when it quantizes.
+    /// The format, when it quantizes, or of kept values.
     pub(crate) scheme: Option<Scheme>,
+    /// The pattern of the sparse term, when it has one.
+    pub(crate) sparsity: Option<Pattern>,
+    calibrated: bool,
     /// The rank, when it has a low-rank term.
     pub(crate) rank: Option<usize>,
+    /// The share of its parameters that each matrix keeps, when the rank follows from it.
+    pub(crate) keep: Option<f64>,
     /// How factors are stored.
-    pub(crate) factors: FloatFormat,
+    pub(crate) factors: FactorFormat,
     /// Smoothing strength, when it smooths.
     pub(crate) smooth: Option<f64>,
+    /// Whether smoothing is searched for each tensor.
+    pub(crate) search: bool,
     /// Whether `--smooth` was given.
     smooths_all: bool,
     /// Whether inputs are rotated.
@@ -250,7 +419,6 @@ pub(crate) struct Plan {
     rounder: Option<Rounder>,
     act_order: bool,
     effort: preset::Effort,
-    calibrated: bool,
     /// What replaces the method's own policy for inputs.
     activation: Option<Activation>,
 }
@@ -263,7 +431,7 @@ impl Plan {
             Some(own) => with_flags(own, request),
             None => scheme_of(request.format.as_deref().unwrap_or(FORMAT), request)?,
         };
-        let own = (method.smooths() && request.calibrated).then_some(SMOOTH);
+        let own = (method.smooths() && request.calibrated && !request.search).then_some(SMOOTH);
         let smooth = request.smooth.or(own);
         if scheme.code.is_vector() {
             check_vector(method, request, scheme.name().unwrap_or(FORMAT), &scheme)?;
@@ -271,17 +439,24 @@ impl Plan {
         if method == Method::Hqq && request.rounder.is_none() {
             scheme = preset::hqq_scheme(scheme);
         }
+        let few_bits = if method.prunes() { request.format.is_some() } else { method.quantizes() };
         let plan = Self {
             method,
             recipe: preset::rtn(scheme),
-            scheme: method.quantizes().then_some(scheme),
-            rank: if method == Method::ZeroquantFp {
+            scheme: few_bits.then_some(scheme),
+            sparsity: request.sparsity.or(method.prunes().then_some(Pattern::Nm(NmPattern::TWO_OF_FOUR))),
+            calibrated: request.calibrated,
+            rank: if method == Method::ZeroquantFp || method.prunes() {
                 request.rank
+            } else if request.keep.is_some() || method == Method::Welore {
+                None
             } else {
                 method.has_low_rank().then(|| request.rank.unwrap_or(RANK))
             },
-            factors: request.factors.unwrap_or(FloatFormat::F16),
+            keep: request.keep.or((method == Method::Welore).then_some(KEEP)),
+            factors: request.factors.unwrap_or(FactorFormat::F16),
             smooth,
+            search: request.search,
             smooths_all: request.smooth.is_some(),
             rotate: request.rotate,
             rounds: request.rounds.unwrap_or(ROUNDS),
@@ -289,7 +464,6 @@ impl Plan {
             rounder: request.rounder.map(|name| name.rounder(request.act_order, request.seed)),
             act_order: request.act_order,
             effort: if request.fast { preset::Effort::Fast } else { preset::Effort::Full },
-            calibrated: request.calibrated,
             activation: request.activations.map(Activations::policy),
         };
         Ok(Self { recipe: plan.recipe_of(method, scheme), ..plan })
@@ -299,14 +473,37 @@ impl Plan {
     pub(crate) fn recipe_of(&self, method: Method, scheme: Scheme) -> Recipe {
         let rank = self.rank.unwrap_or(RANK);
         let (factors, rounds) = (self.factors, self.rounds);
+        let terms = preset::Compensation { scheme, rounder: Rounder::Nearest, rank, factors };
         let mut recipe = match method {
             Method::Rtn => preset::rtn(scheme),
             Method::Lorc => preset::lorc(scheme, rank, factors),
             Method::Svdquant => {
-                preset::svdquant(preset::SvdQuant { scheme, rank, factors, smooth: self.smooth, rounds })
+                let smooth = match self.smooth {
+                    _ if self.search => preset::Smoothing::Search(GRID),
+                    Some(alpha) => preset::Smoothing::Fixed(alpha),
+                    None => preset::Smoothing::Off,
+                };
+                let rounder = Rounder::Nearest;
+                preset::svdquant(preset::SvdQuant { scheme, rounder, rank, factors, smooth, rounds })
             }
+            Method::Eora => preset::eora(terms),
+            Method::Qera => preset::qera(terms, preset::Qera::Exact),
+            Method::QeraDiagonal => preset::qera(terms, preset::Qera::Diagonal),
+            Method::Loftq => preset::loftq(terms, rounds),
+            Method::Lrec => preset::lrec(terms, rounds.saturating_mul(STEPS)),
+            Method::Caldera => {
+                let rounder = Rounder::COORDINATE_DESCENT;
+                preset::caldera(preset::Compensation { rounder, ..terms }, rounds)
+            }
+            Method::LqLoraFisher => preset::lq_lora_fisher(scheme, rank, factors, rounds),
+            Method::Lord => preset::lord(rank, factors),
+            Method::SvdLlm => preset::svd_llm(rank, factors),
+            Method::Dsformer => {
+                preset::dsformer(rank, u32::try_from(rank / ATOMS).unwrap_or(u32::MAX).max(1))
+            }
+            Method::Asvd => preset::asvd(MAGNITUDES, rank, factors),
             Method::LqLora => preset::lq_lora(scheme, rank, factors, rounds),
-            Method::Lowrank => preset::low_rank(rank, factors),
+            Method::Lowrank | Method::Welore => preset::low_rank(rank, factors),
             Method::Gptq => preset::gptq(scheme, self.act_order),
             Method::Cd => preset::cd(scheme),
             Method::Hqq => preset::hqq(scheme),
@@ -324,9 +521,26 @@ impl Plan {
             Method::Smoothquant => {
                 preset::smoothquant(scheme, self.smooth.unwrap_or(SMOOTH), Activation::Float)
             }
+            Method::Magnitude => preset::magnitude(self.pattern(), self.values(scheme)),
+            Method::Wanda => preset::wanda(self.pattern(), self.values(scheme)),
+            Method::Ria => preset::ria(self.pattern(), self.values(scheme)),
+            Method::Sparsegpt => preset::sparse_gpt(self.pattern(), self.values(scheme)),
+            Method::Admm => preset::alps(self.pattern(), self.values(scheme)),
         };
+        if let (true, Some(rank)) = (method.prunes(), self.rank) {
+            recipe = preset::sparse_low_rank(recipe, rank, factors, rounds);
+        }
+        if let Some(pattern) = self.outliers() {
+            recipe = preset::with_outliers(recipe, pattern, self.calibrated);
+            if method == Method::Lowrank {
+                recipe.rounds = Rounds { max: rounds, stop: Stop::FirstRise };
+            }
+        }
         if let (Some(alpha), TransformRule::Identity) = (self.smooth_of(method), &recipe.transform) {
             recipe.transform = TransformRule::Smooth { alpha, beta: 1.0 - alpha, format: FloatFormat::F16 };
+        }
+        if self.search && method.quantizes() && recipe.transform == TransformRule::Identity {
+            recipe.transform = TransformRule::SmoothSearch { grid: GRID, format: FloatFormat::F16 };
         }
         if self.rotate && method.quantizes() {
             recipe.transform = recipe.transform.then(TransformRule::Rotate { seed: self.seed });
@@ -357,10 +571,46 @@ impl Plan {
         found
     }
 
+    /// The pattern of a method that prunes.
+    fn pattern(&self) -> Pattern {
+        self.sparsity.unwrap_or(Pattern::Nm(NmPattern::TWO_OF_FOUR))
+    }
+
+    /// The pattern of a sparse term beside what the method finds.
+    fn outliers(&self) -> Option<Pattern> {
+        self.sparsity.filter(|_| !self.method.prunes())
+    }
+
+    /// How a method that prunes stores what it keeps.
+    fn values(&self, scheme: Scheme) -> ValueFormat {
+        match self.scheme {
+            None => ValueFormat::Float(FloatFormat::F16),
+            Some(_) => ValueFormat::Scheme(scheme, self.rounder.unwrap_or(Rounder::Nearest)),
+        }
+    }
+
+    /// The shape of what is quantized of a matrix `[out, in]`: itself, or its kept values.
+    pub(crate) fn quantized_shape(&self, (out, inputs): (usize, usize)) -> (usize, usize) {
+        match self.sparsity {
+            Some(Pattern::Nm(nm) | Pattern::Transposable(nm)) if self.method.prunes() => {
+                (out, nm.kept_per_row(inputs))
+            }
+            _ => (out, inputs),
+        }
+    }
+
+    /// The recipe for a matrix `[out, in]` without a quantized term.
+    pub(crate) fn unquantized(&self, shape: (usize, usize)) -> Recipe {
+        match self.keep {
+            None => self.recipe.clone(),
+            Some(keep) => with_rank(self.recipe.clone(), preset::rank_within(shape, keep)),
+        }
+    }
+
     /// The scheme of a matrix `[out, in]`, and what to say when it is not the one that was asked for: blocks that
     /// do not divide `in` give way to `q8_0`, and where that does not fit either, to `int8`.
     pub(crate) fn scheme_for(&self, shape: (usize, usize)) -> Option<(Scheme, Option<String>)> {
-        self.fallback_of(self.scheme?, shape)
+        self.fallback_of(self.scheme?, self.quantized_shape(shape))
     }
 
     /// [`Plan::scheme_for`], of another scheme.
@@ -374,8 +624,9 @@ impl Plan {
         let other = if fits(&scheme::Q8_0) { scheme::Q8_0 } else { scheme::INT8 };
         let name = |scheme: &Scheme| scheme.name().unwrap_or("this format");
         let warning = format!(
-            "{} has blocks of {block}, which do not divide in = {}: {} instead",
+            "{} has blocks of {block}, which do not divide {} = {}: {} instead",
             name(&asked),
+            if self.method.prunes() { "a row's kept values" } else { "in" },
             shape.1,
             name(&other)
         );
@@ -394,35 +645,65 @@ impl Plan {
         method: Method,
         scheme: &Scheme,
         (out, inputs): (usize, usize),
-    ) -> Result<f64, rankbit::quant::Error> {
-        let mut bytes = 0.0;
+    ) -> Result<f64, rankbit::sparse::Error> {
+        let mut bits = 0.0;
         if method.quantizes() {
-            bytes += part_lengths((out, inputs), scheme)?.bytes as f64;
+            bits += part_lengths((out, inputs), scheme)?.bytes as f64 * 8.0;
         }
-        let compensates = method == Method::ZeroquantFp && self.rank.is_some();
+        let kept = match method.prunes() {
+            true => Some((self.pattern(), self.values(*scheme))),
+            false => self.outliers().map(|pattern| (pattern, ValueFormat::Float(FloatFormat::F16))),
+        };
+        if let Some((pattern, values)) = kept {
+            bits += storage::stored_bits((out, inputs), &pattern, &values)? as f64;
+        }
+        let optional = method == Method::ZeroquantFp || method.prunes();
+        let compensates = optional && self.rank.is_some();
         if method.has_low_rank() || compensates {
             let rank = self.rank.unwrap_or(RANK);
-            bytes += (out as f64 + inputs as f64) * rank as f64 * self.factors.bytes() as f64;
+            let rank = self.keep.map_or(rank, |keep| preset::rank_within((out, inputs), keep));
+            let factors = match method {
+                Method::Dsformer => {
+                    FactorFormat::Atoms(u32::try_from(rank / ATOMS).unwrap_or(u32::MAX).max(1))
+                }
+                _ => self.factors,
+            };
+            bits += factors.stored_bits((out, inputs), rank)? as f64;
         }
-        if self.smooth_of(method).is_some() || method == Method::Awq {
-            bytes += inputs as f64 * FloatFormat::F16.bytes() as f64;
+        if method == Method::Lord {
+            bits += 32.0 * out as f64;
         }
-        Ok(bytes * 8.0 / (out as f64 * inputs as f64))
+        if self.smooth_of(method).is_some() || method == Method::Awq || (self.search && method.quantizes()) {
+            bits += (inputs * FloatFormat::F16.bits()) as f64;
+        }
+        Ok(bits / (out as f64 * inputs as f64))
     }
 
-    /// The rounder or method that cannot do without a Gram matrix, by name; smoothing is not counted.
+    /// The rounder, pruner or method that cannot do without a Gram matrix, by name; smoothing is not counted.
     pub(crate) fn needs_gram(&self) -> Option<&'static str> {
         let rounder = self.recipe.round.iter().find_map(|step| match step {
             Step::Quantize { rounder, .. } if rounder.needs_hessian() => Some(rounder.name()),
+            Step::Sparse { pruner, .. } if pruner.needs_moments() => Some(pruner.name()),
             _ => None,
         });
-        let measured = self.smooth.is_none() && self.recipe.metric.accept == Space::Moments;
+        let metric = self.recipe.metric;
+        let measured = self.smooth.is_none() && !self.search && metric.accept.has_second_moments();
         rounder.or(measured.then(|| self.method.name()))
     }
 
     /// Whether iterates are compared under the calibration's metric.
     pub(crate) fn measures(&self) -> bool {
-        self.recipe.metric.accept == Space::Moments
+        self.recipe.metric.accept.has_second_moments()
+    }
+
+    /// Whether it takes mean magnitudes of inputs.
+    pub(crate) fn needs_magnitudes(&self) -> bool {
+        matches!(self.recipe.metric.project, Space::MeanAbs { .. }) || self.method == Method::Awq
+    }
+
+    /// Whether it takes means of inputs.
+    pub(crate) fn needs_means(&self) -> bool {
+        self.recipe.round.contains(&Step::Bias)
     }
 
     /// Whether every quantizing step takes each value by itself.
@@ -439,12 +720,29 @@ impl Plan {
     }
 }
 
-/// The scheme of a recipe's quantized term.
+/// A recipe with another rank.
+pub(crate) fn with_rank(mut recipe: Recipe, rank: usize) -> Recipe {
+    for step in &mut recipe.round {
+        if let Step::LowRank { rank: asked, .. } = step {
+            *asked = rank;
+        }
+    }
+    recipe
+}
+
+/// The scheme of a recipe's quantized term, or else of its sparse term's values.
 pub(crate) fn scheme_in(recipe: &Recipe) -> Option<Scheme> {
-    recipe.round.iter().find_map(|step| match step {
+    let base = recipe.round.iter().find_map(|step| match step {
         Step::Quantize { scheme, .. } => Some(*scheme),
         _ => None,
-    })
+    });
+    let kept = || {
+        recipe.round.iter().find_map(|step| match step {
+            Step::Sparse { values: ValueFormat::Scheme(scheme, _), .. } => Some(*scheme),
+            _ => None,
+        })
+    };
+    base.or_else(kept)
 }
 
 /// What a format is under `--group` and `--scale`.
@@ -483,11 +781,14 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
         (request.scale.is_some(), "--scale"),
         (request.rounder.is_some(), "--rounder"),
         (request.activations.is_some(), "--activations"),
-        (request.smooth.is_some(), "--smooth"),
+        (request.smooth.is_some() || request.search, "--smooth"),
         (request.rotate, "--rotate"),
     ];
     if let Some((_, flag)) = quantizer.iter().take(3).find(|(given, _)| *given && method == Method::LlmInt8) {
         return refuse(flag, "has 8-bit integers with one f32 scale per row");
+    }
+    if method.prunes() {
+        return check_pruning(method, request, &quantizer);
     }
     if let Some((_, flag)) = quantizer.into_iter().find(|(given, _)| *given && !method.quantizes()) {
         return refuse(flag, "quantizes nothing");
@@ -500,7 +801,8 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     if method == Method::ZeroquantFp && request.factors.is_some() && request.rank.is_none() {
         return refuse("--factors", "has a low-rank term with --rank only");
     }
-    if request.rounds.is_some() && !method.alternates() {
+    let outliers_in_turn = method == Method::Lowrank && request.sparsity.is_some();
+    if request.rounds.is_some() && !method.alternates() && !outliers_in_turn {
         return refuse("--rounds", "does not alternate");
     }
     let own = [
@@ -514,7 +816,7 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     if let Some((_, flag)) = own.into_iter().find(|(given, _)| *given && method == Method::Best) {
         return refuse(flag, "decides that itself (see --budget and --formats)");
     }
-    let only = [(request.family.is_some(), "--formats"), (request.fast, "--fast")];
+    let only = [(request.codes.is_some(), "--formats"), (request.fast, "--fast")];
     if let Some((_, flag)) = only.into_iter().find(|(given, _)| *given && method != Method::Best) {
         return refuse(flag, "has one way of its own; --method best takes it");
     }
@@ -522,7 +824,27 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     if request.act_order && !rounds_by_gptq {
         return Err(Error::usage("--act-order means something to --method gptq or --rounder gptq only"));
     }
-    if request.smooth.is_some() {
+    if request.keep.is_some() {
+        if method == Method::Dsformer {
+            return refuse("--keep", "has a sparse factor, whose size --rank decides");
+        }
+        if method.family() != Family::LowRank {
+            return refuse("--keep", "has a quantized term, whose size the format decides");
+        }
+        if request.rank.is_some() {
+            return Err(Error::usage("--keep and --rank both decide the rank: give one"));
+        }
+    }
+    if method == Method::Welore && request.rank.is_some() {
+        return refuse("--rank", "finds the ranks itself, under --keep");
+    }
+    if method == Method::Dsformer && request.factors.is_some() {
+        return refuse("--factors", "has a sparse factor in f16");
+    }
+    if method == Method::Lrec && matches!(request.factors, Some(FactorFormat::Int8 | FactorFormat::Int4)) {
+        return refuse("--factors int8 or int4", "trains factors, which floats can take");
+    }
+    if request.smooth.is_some() || request.search {
         if method == Method::Awq {
             return refuse("--smooth", "searches its own scales");
         }
@@ -530,19 +852,65 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
             return Err(Error::usage("--smooth needs --calib: smoothing follows from the activations"));
         }
     }
-    if matches!(method, Method::Awq | Method::Smoothquant) && !request.calibrated {
-        return Err(Error::usage(format!(
-            "--method {name} needs --calib: its scales follow from the activations"
-        )));
+    if let (Some(why), false) = (method.follows(), request.calibrated) {
+        return Err(Error::usage(format!("--method {name} needs --calib: {why}")));
     }
     Ok(())
+}
+
+/// [`check`] of a method that prunes; `quantizer` are the flags of a quantized term.
+fn check_pruning(method: Method, request: &Request, quantizer: &[(bool, &str)]) -> Result<(), Error> {
+    let name = method.name();
+    let refuse = |flag: &str, why: &str| {
+        Err(Error::usage(format!("{flag} means nothing to --method {name}: it {why}")))
+    };
+    let of_values = ["--format", "--group", "--scale", "--rounder"];
+    for &(_, flag) in quantizer.iter().filter(|(given, _)| *given) {
+        if !of_values.contains(&flag) {
+            return refuse(flag, "has no quantized term");
+        }
+        if request.format.is_none() {
+            return refuse(flag, "keeps 16-bit floats unless --format names another format");
+        }
+    }
+    if request.act_order {
+        return refuse("--act-order", "does not round by gptq");
+    }
+    if let (Some(flag), None) = (request.factors.map(|_| "--factors"), request.rank) {
+        return refuse(flag, "has a low-rank term with --rank only");
+    }
+    if let (Some(flag), None) = (request.rounds.map(|_| "--rounds"), request.rank) {
+        return refuse(flag, "alternates with --rank only");
+    }
+    let Some(format) = request.format.as_deref() else { return Ok(()) };
+    let rounder = request.rounder.map_or(Rounder::Nearest, |name| name.rounder(false, request.seed));
+    if rounder.needs_hessian() {
+        let rounder = rounder.name();
+        return Err(Error::usage(format!(
+            "--rounder {rounder} cannot round kept values: take nearest or mse"
+        )));
+    }
+    let pattern = request.sparsity.unwrap_or(Pattern::Nm(NmPattern::TWO_OF_FOUR));
+    match SparseMatrix::check(&pattern, &ValueFormat::Scheme(scheme_of(format, request)?, rounder)) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(pattern, Pattern::Nm(_) | Pattern::Transposable(_)) => {
+            Err(Error::usage(format!("--format {format}: {error}")))
+        }
+        Err(_) => {
+            let pattern = sparsity::name(&pattern);
+            Err(Error::usage(format!(
+                "--sparsity {pattern} keeps floats, --format {format} needs N:M; to keep outliers beside a \
+                 quantized matrix add --method rtn"
+            )))
+        }
+    }
 }
 
 /// What does not go with vector codes.
 fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme) -> Result<(), Error> {
     let rounder = request.rounder.unwrap_or(match method {
         Method::Gptq => RounderName::Gptq,
-        Method::Cd => RounderName::Cd,
+        Method::Cd | Method::Caldera => RounderName::Cd,
         Method::Ldlq | Method::Best => RounderName::Ldlq,
         Method::Hqq => RounderName::Hqq,
         Method::Awq => RounderName::Clip,
@@ -550,10 +918,26 @@ fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme
         | Method::Lorc
         | Method::Svdquant
         | Method::LqLora
+        | Method::Eora
+        | Method::Qera
+        | Method::QeraDiagonal
+        | Method::Loftq
+        | Method::Lrec
+        | Method::LqLoraFisher
         | Method::Lowrank
+        | Method::Welore
+        | Method::Lord
+        | Method::SvdLlm
+        | Method::Asvd
+        | Method::Dsformer
         | Method::LlmInt8
         | Method::ZeroquantFp
-        | Method::Smoothquant => RounderName::Nearest,
+        | Method::Smoothquant
+        | Method::Magnitude
+        | Method::Wanda
+        | Method::Ria
+        | Method::Sparsegpt
+        | Method::Admm => RounderName::Nearest,
     });
     let fits = match rounder {
         RounderName::Nearest => true,
@@ -584,11 +968,40 @@ pub(crate) fn parse_group(text: &str) -> Result<Group, String> {
     group.ok_or_else(|| "expected a number, 'row', 'tensor' or rows and columns as in 128x128".to_owned())
 }
 
-/// `--smooth`: a number from 0 to 1.
-pub(crate) fn parse_smooth(text: &str) -> Result<f64, String> {
+/// `--smooth`: a strength, or a search for it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Smooth {
+    /// With this α.
+    Fixed(f64),
+    /// With the α and β of least output error.
+    Search,
+}
+
+/// `--keep`: a share of the parameters.
+pub(crate) fn parse_keep(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(alpha) if (0.0..=1.0).contains(&alpha) => Ok(alpha),
-        _ => Err("expected a number from 0 to 1".to_owned()),
+        Ok(keep) if keep > 0.0 && keep <= 1.0 => Ok(keep),
+        _ => Err("expected a number above 0 and at most 1".to_owned()),
+    }
+}
+
+/// `--factors`: `f32`, `f16`, `bf16`, `int8` or `int4`.
+pub(crate) fn parse_factors(text: &str) -> Result<FactorFormat, String> {
+    let formats = [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16].map(FactorFormat::Float);
+    let mut formats = formats.into_iter().chain([FactorFormat::Int8, FactorFormat::Int4]);
+    formats
+        .find(|format| format.name() == text)
+        .ok_or_else(|| "expected f32, f16, bf16, int8 or int4".to_owned())
+}
+
+/// `--smooth`: a number from 0 to 1, or `search`.
+pub(crate) fn parse_smooth(text: &str) -> Result<Smooth, String> {
+    if text == "search" {
+        return Ok(Smooth::Search);
+    }
+    match text.parse::<f64>() {
+        Ok(alpha) if (0.0..=1.0).contains(&alpha) => Ok(Smooth::Fixed(alpha)),
+        _ => Err("expected a number from 0 to 1, or 'search'".to_owned()),
     }
 }
 
@@ -620,7 +1033,11 @@ mod tests {
     fn flags_that_mean_nothing_are_refused() {
         let cases = [
             (Method::Rtn, Request { rank: Some(4), ..Request::default() }, "--rank"),
-            (Method::Rtn, Request { factors: Some(FloatFormat::F32), ..Request::default() }, "--factors"),
+            (
+                Method::Rtn,
+                Request { factors: Some(FloatFormat::F32.into()), ..Request::default() },
+                "--factors",
+            ),
             (Method::Lorc, Request { rounds: Some(4), ..Request::default() }, "--rounds"),
             (Method::Lowrank, Request { format: Some("int4".to_owned()), ..Request::default() }, "--format"),
             (Method::Lowrank, Request { group: Some(Group::Row), ..Request::default() }, "--group"),
@@ -633,7 +1050,7 @@ mod tests {
             (Method::LlmInt8, Request { rank: Some(4), ..Request::default() }, "--rank"),
             (
                 Method::ZeroquantFp,
-                Request { factors: Some(FloatFormat::F32), ..Request::default() },
+                Request { factors: Some(FloatFormat::F32.into()), ..Request::default() },
                 "--factors",
             ),
             (
@@ -767,6 +1184,7 @@ mod tests {
         assert!(["x", "1x", "x1", "1x2x3", "-1x2"].iter().all(|text| parse_group(text).is_err()));
         assert!(parse_group("-1").is_err());
         assert!(parse_smooth("nan").is_err() && parse_smooth("1.5").is_err());
-        assert_eq!(parse_smooth("0.25"), Ok(0.25));
+        assert_eq!(parse_smooth("0.25"), Ok(Smooth::Fixed(0.25)));
+        assert_eq!(parse_smooth("search"), Ok(Smooth::Search));
     }
 }

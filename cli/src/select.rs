@@ -71,7 +71,7 @@ impl Filter {
     }
 
     /// Why a tensor of this name is not taken.
-    fn refuses(&self, name: &str) -> Option<String> {
+    pub(crate) fn refuses(&self, name: &str) -> Option<String> {
         if let Some(pattern) = self.exclude.iter().find(|pattern| pattern.is_match(name)) {
             return Some(format!("name matches --exclude '{pattern}'"));
         }

@@ -132,7 +132,13 @@ fn best_is_the_default_and_formats_are_not() {
     assert_eq!(method("format", &["--format", "int4"]).0, "rtn");
     assert_eq!(method("group", &["--group", "32"]).0, "rtn");
     let out = folder.path("out");
-    for flag in [&["--format", "int4"][..], &["--group", "32"], &["--rounder", "mse"], &["--rotate"], &["--rank", "4"]] {
+    for flag in [
+        &["--format", "int4"][..],
+        &["--group", "32"],
+        &["--rounder", "mse"],
+        &["--rotate"],
+        &["--rank", "4"],
+    ] {
         fail(&compress(&input, &out, &[&["--method", "best"], flag].concat()), 2, &[flag[0], "best"]);
     }
     fail(&compress(&input, &out, &["--method", "rtn", "--fast"]), 2, &["--fast", "rtn"]);
@@ -151,12 +157,14 @@ fn plans_are_edited_and_given_back() {
     let (calib, plan_text) = (calib.to_str().expect("plain"), plan.to_str().expect("plain"));
     let input_text = input.to_str().expect("plain");
     let given = ["--calib", calib];
-    let printed = succeed(&run(
-        &[&["compress", input_text, "--budget", "3.3", "--fast", "--config", plan_text, "--dry-run"][..], &given]
-            .concat(),
-    ));
+    let printed = succeed(&run(&[
+        &["compress", input_text, "--budget", "3.3", "--fast", "--config", plan_text, "--dry-run"][..],
+        &given,
+    ]
+    .concat()));
     assert!(printed.contains("trellis") && printed.contains("this plan"), "{printed}");
-    let (direct, _) = reported(&input, &folder, "direct", &[&["--budget", "3.3", "--fast"][..], &given].concat());
+    let (direct, _) =
+        reported(&input, &folder, "direct", &[&["--budget", "3.3", "--fast"][..], &given].concat());
     let (read, _) = reported(&input, &folder, "read", &[&["--config", plan_text][..], &given].concat());
     for i in 0..3 {
         for key in ["bits_per_weight", "relative_error", "metric_error", "predicted_error", "recipe"] {
@@ -165,7 +173,8 @@ fn plans_are_edited_and_given_back() {
     }
     // One matrix gets other bits.
     let text = std::fs::read_to_string(&plan).expect("a plan");
-    let budget = text.lines().find(|line| line.trim_start().starts_with("budget = ") && !line.contains("3.3"));
+    let budget =
+        text.lines().find(|line| line.trim_start().starts_with("budget = ") && !line.contains("3.3"));
     let line = budget.expect("a matrix's budget in 2^-16 bits");
     std::fs::write(&plan, text.replacen(line, "budget = 393216", 1)).expect("a plan");
     let (edited, _) = reported(&input, &folder, "edited", &[&["--config", plan_text][..], &given].concat());
@@ -210,7 +219,10 @@ fn scalar_formats_are_mixed_per_matrix() {
     let args = ["--budget", "4", "--formats", "uint", "--fast", "--calib", calib.to_str().expect("plain")];
     let (report, _) = reported(&input, &folder, "uint", &args);
     let formats: Vec<&str> = (0..3).filter_map(|i| report["tensors"][i]["format"].as_str()).collect();
-    assert!(formats.iter().all(|format| format.starts_with("uint")) && formats[0] != formats[2], "{formats:?}");
+    assert!(
+        formats.iter().all(|format| format.starts_with("uint")) && formats[0] != formats[2],
+        "{formats:?}"
+    );
     assert!(number(&report["total"]["bits_per_weight"]) <= 4.0);
     // The plan measured a quicker rounder: what comes out is better.
     let budget = &report["budget"];

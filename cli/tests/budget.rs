@@ -124,7 +124,8 @@ fn a_plan_is_written_and_read_back() {
     let text = std::fs::read_to_string(&plan).expect("a plan");
     assert!(text.contains("budget = 3.7") && text.contains("name = \"layer.0.weight\""), "{text}");
 
-    let direct = reported(&input, &folder, "direct", &["--method", "rtn", "--budget", "3.7", "--exclude", "layer.3"]);
+    let direct =
+        reported(&input, &folder, "direct", &["--method", "rtn", "--budget", "3.7", "--exclude", "layer.3"]);
     let read = reported(&input, &folder, "read", &["--config", &plan_text]);
     let tensors = |report: &Value| -> Vec<(Value, Value)> {
         let list = report["tensors"].as_array().expect("tensors").iter();

@@ -38,6 +38,9 @@ pub enum Error {
     /// No kernel rotates the inputs of a product.
     #[error("no GPU kernel for rotated inputs")]
     UnsupportedRotation,
+    /// No kernel adds a bias.
+    #[error("no GPU kernel for a split with a bias")]
+    UnsupportedBias,
     /// Two arguments disagree in shape.
     #[error("{what}: expected shape {expected:?}, found {found:?}")]
     ShapeMismatch {

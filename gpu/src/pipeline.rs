@@ -3,6 +3,7 @@
 //! A permutation's text is a header of constants followed by the files it needs, so that sizes are typed once, in
 //! Rust. [`Kernel::permutations`] lists them for tests and for other WGSL compilers.
 
+use crate::operator::split_matmul::coded::{FIRST, PATTERNS, POINTS, SECOND};
 use bytemuck::{Pod, Zeroable};
 use rankbit_quant::{Code, Scheme, Table, ZeroPoint};
 use std::fmt::Write as _;
@@ -45,6 +46,23 @@ impl Format {
     }
 }
 
+/// Vector codes that a kernel decodes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum VectorCode {
+    /// A trellis of any window and rates.
+    Trellis,
+    /// E8P.
+    E8p,
+    /// E8P and a short point of E8.
+    E8p3,
+    /// E8P twice.
+    E8p4,
+}
+
+impl VectorCode {
+    const ALL: [Self; 4] = [Self::Trellis, Self::E8p, Self::E8p3, Self::E8p4];
+}
+
 /// One kernel in one permutation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kernel {
@@ -71,6 +89,29 @@ pub enum Kernel {
         /// What the codes mean.
         format: Format,
     },
+    /// `shader/split_matmul/coded.wgsl`.
+    Coded {
+        /// What the codes mean.
+        code: VectorCode,
+        /// Threads of a workgroup.
+        threads: u32,
+        /// Tokens of a thread.
+        tokens: u32,
+    },
+}
+
+/// Parameters of the product kernel for vector codes; see `shader/shared/coded.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub(crate) struct CodedParams {
+    pub(crate) tiles: u32,
+    pub(crate) rows: u32,
+    pub(crate) blocks: u32,
+    pub(crate) window: u32,
+    pub(crate) outliers: u32,
+    pub(crate) tokens: u32,
+    pub(crate) x_stride: u32,
+    pub(crate) rank: u32,
 }
 
 /// Parameters of the two product kernels; see `shader/shared/split.wgsl`.
@@ -109,6 +150,8 @@ pub(crate) struct GatherParams {
 
 /// Threads of the workgroups that share one sum: on software drivers, on hardware.
 pub(crate) const THREADS: [u32; 2] = [8, 64];
+/// Tokens of a thread of the kernel for vector codes: for one token, for more.
+pub(crate) const CODED_TOKENS: [u32; 2] = [1, 4];
 /// Threads of a gather workgroup.
 pub(crate) const GATHER_THREADS: u32 = 64;
 /// Row quads across, and blocks of four tokens down, of a matrix workgroup.
@@ -129,6 +172,9 @@ impl Kernel {
             all.extend([1, 4].map(|side| Self::Project { threads, side }));
             for format in Format::ALL {
                 all.extend([1, 2, 4].map(|tokens| Self::Vector { format, threads, tokens }));
+            }
+            for code in VectorCode::ALL {
+                all.extend(CODED_TOKENS.map(|tokens| Self::Coded { code, threads, tokens }));
             }
         }
         all.extend(Format::ALL.map(|format| Self::Matrix { format }));
@@ -165,6 +211,28 @@ impl Kernel {
                 constant("BLOCKS", MATRIX_SHAPE[1]);
                 [grid, split, format.source(), include_str!("../shader/split_matmul/matrix.wgsl")]
             }
+            Self::Coded { code, threads, tokens } => {
+                constant("THREADS", threads);
+                constant("TOKENS", tokens);
+                let stages = match code {
+                    VectorCode::Trellis => 0,
+                    VectorCode::E8p => 1,
+                    VectorCode::E8p4 => 2,
+                    VectorCode::E8p3 => 3,
+                };
+                let decoder = if stages == 0 {
+                    include_str!("../shader/shared/code_trellis.wgsl")
+                } else {
+                    let places =
+                        [("STAGES", stages), ("FIRST", FIRST), ("SECOND", SECOND), ("PATTERNS", PATTERNS)];
+                    for (name, value) in places.into_iter().chain([("POINTS", POINTS)]) {
+                        constant(name, value);
+                    }
+                    include_str!("../shader/shared/code_lattice.wgsl")
+                };
+                let coded = include_str!("../shader/shared/coded.wgsl");
+                [grid, coded, decoder, include_str!("../shader/split_matmul/coded.wgsl")]
+            }
         };
         if let Self::Vector { format: Format::Nf4, .. } | Self::Matrix { format: Format::Nf4 } = self {
             for (code, value) in Table::Nf4.values().iter().enumerate() {
@@ -179,7 +247,9 @@ impl Kernel {
     pub const fn workgroup_size(self) -> [u32; 3] {
         match self {
             Self::Gather => [GATHER_THREADS, 1, 1],
-            Self::Project { threads, .. } | Self::Vector { threads, .. } => [threads, 1, 1],
+            Self::Project { threads, .. } | Self::Vector { threads, .. } | Self::Coded { threads, .. } => {
+                [threads, 1, 1]
+            }
             Self::Matrix { .. } => [MATRIX_SHAPE[0], MATRIX_SHAPE[1], 1],
         }
     }
@@ -190,6 +260,7 @@ impl Kernel {
             Self::Gather => 4,
             Self::Project { .. } => 3,
             Self::Vector { .. } | Self::Matrix { .. } => 7,
+            Self::Coded { .. } => 8,
         }
     }
 
@@ -200,6 +271,9 @@ impl Kernel {
             Self::Project { .. } => fields!(ProjectParams: tokens, rank, stride, unused),
             Self::Vector { .. } | Self::Matrix { .. } => {
                 fields!(SplitParams: tiles, lines, groups, group_shift, tokens, x_stride, rank, unused)
+            }
+            Self::Coded { .. } => {
+                fields!(CodedParams: tiles, rows, blocks, window, outliers, tokens, x_stride, rank)
             }
         }
     }

@@ -9,8 +9,8 @@ use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_lowrank::split::matmul::reference;
 use rankbit_lowrank::{Factor, LowRank, Split};
 use rankbit_quant::{
-    FloatFormat, Floats, Group, Permutation, Quantized, Scheme, Smooth, Transform, ZeroPoint, pack,
-    part_lengths, scheme,
+    Code, ColumnParts, FloatFormat, Floats, Group, Outliers, Permutation, Quantized, Rate, Scheme, Smooth,
+    Transform, Trellis, ZeroPoint, pack, part_lengths, scheme,
 };
 
 /// Guard words behind every buffer that a kernel writes: more than a workgroup could overrun by.
@@ -121,6 +121,16 @@ fn cases() -> Vec<Case> {
             }
         }
     }
+    // Vector codes: every code at every shape, with and without a second thread's tokens, rank and transform.
+    for (index, scheme) in vector_schemes().into_iter().enumerate() {
+        for (at, shape) in SHAPES.into_iter().enumerate() {
+            let tokens = [1, 9, 2, 5][(index + at) % 4];
+            let rank = RANKS[turn % RANKS.len()].min(shape.0).min(shape.1);
+            let scheme = Some(scheme.with_scale_format(scales[turn % scales.len()]));
+            cases.push(Case { shape, scheme, rank, tokens, smooth: turn % 5 < 2, permute: turn % 7 < 3 });
+            turn += 1;
+        }
+    }
     // One term alone, none at all.
     for (scheme, rank) in [(Some(scheme::NF4), 0), (None, 7), (None, 0)] {
         for tokens in [1, 17] {
@@ -130,12 +140,56 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// Trellises of every rate and several windows, a rate for each column, the lattices.
+fn vector_schemes() -> Vec<Scheme> {
+    let trellis = |window, rate| Scheme { code: Code::Trellis(Trellis { window, rate }), ..scheme::TRELLIS2 };
+    let rates = (1..=8).map(|rate| trellis(12, Rate::Uniform(rate)));
+    let windows = [8, 9, 15, 16].map(|window| trellis(window, Rate::Uniform(3)));
+    let budgets = [trellis(12, Rate::budget(3.0)), trellis(8, Rate::budget(3.0))];
+    let lattices = [scheme::E8P, scheme::E8P3, scheme::E8P4];
+    rates.chain(windows).chain(budgets).chain(lattices).collect()
+}
+
+/// A matrix of vector codes drawn from `random`: every code, rates from 0 to 8, scales of columns from 0 on, outliers
+/// in every tenth entry or so.
+fn vector_base(shape: (usize, usize), scheme: &Scheme, random: &mut Stream) -> Result<Quantized, Error> {
+    let (out, features) = shape;
+    let byte = |random: &mut Stream| u8::try_from(random.next_below(256)).unwrap_or(0);
+    let rates: Vec<u8> = match scheme.code {
+        Code::Trellis(Trellis { rate: Rate::Budget(_), .. }) => {
+            (0..features).map(|_| byte(random) % 9).collect()
+        }
+        _ => Vec::new(),
+    };
+    // Around 1, and some 0.
+    let column_scales = (0..features).map(|_| if byte(random) < 20 { 0 } else { 112 + byte(random) / 8 });
+    let column_scales = column_scales.collect();
+    let places = (0..u32::try_from(out * features).unwrap_or(0)).filter(|_| random.next_below(10) == 0);
+    let places: Vec<u32> = places.collect();
+    let values = Floats::encode(&normal(random, places.len()), scheme.scale_format);
+    let outliers = Outliers::new(places, values)?;
+    let columns = ColumnParts::new(shape, scheme, column_scales, rates, outliers)?;
+    let codes = match scheme.code {
+        Code::Trellis(_) => columns.stream_bytes(),
+        _ => part_lengths(shape, scheme)?.codes,
+    };
+    let codes = (0..codes).map(|_| byte(random)).collect();
+    let scales = Floats::encode(&normal(random, out), scheme.scale_format);
+    Ok(Quantized::from_vector_parts(shape, *scheme, codes, scales, columns)?)
+}
+
 impl Case {
     fn name(&self) -> String {
         let base = match &self.scheme {
             None => "no base".to_owned(),
             Some(s) => {
-                let name = s.name().unwrap_or("?");
+                let name = match s.code {
+                    Code::Trellis(Trellis { window, rate: Rate::Uniform(rate) }) => {
+                        format!("trellis{rate} of {window} bits")
+                    }
+                    Code::Trellis(Trellis { window, .. }) => format!("trellis of {window} bits"),
+                    _ => s.name().unwrap_or("?").to_owned(),
+                };
                 format!("{name} {:?} scales {}", s.group, s.scale_format.name())
             }
         };
@@ -150,6 +204,7 @@ impl Case {
         let (out, features) = self.shape;
         let base = match &self.scheme {
             None => None,
+            Some(scheme) if scheme.code.is_vector() => Some(vector_base(self.shape, scheme, random)?),
             Some(scheme) => {
                 let lengths = part_lengths(self.shape, scheme)?;
                 let mut codes = Vec::with_capacity(lengths.codes);
@@ -210,7 +265,7 @@ fn normal(random: &mut Stream, len: usize) -> Vec<f32> {
 /// ```text
 /// |Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ + in·2⁻¹²⁶,   γ = K·u/(1 - K·u),  K = in + r + 8,  u = 2⁻²⁴
 /// ```
-/// The last term covers devices that flush subnormal products to zero. Written buffers are filled with NaN
+/// with the magnitudes of outliers beside those of what they are added to. The last term covers devices that flush subnormal products to zero. Written buffers are filled with NaN
 /// before the run and are longer than needed; a changed word past the logical end fails the case.
 ///
 /// # Errors
@@ -275,6 +330,15 @@ fn bounds(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f64>, Error> {
         row.fill(0.0);
         if let Some(base) = split.base() {
             base.row_into(o, &mut row)?;
+            // An outlier and the value it is added to may cancel: each counts, and neither is above their sum and it.
+            let positions = base.columns().map_or(&[][..], |columns| columns.outliers().positions());
+            for (index, &at) in positions.iter().enumerate() {
+                let (column, value) =
+                    (at as usize / out, base.columns().map(|c| c.outliers().values().get(index)));
+                if let Some(value) = value.filter(|_| at as usize % out == o) {
+                    row[column] = row[column].abs() + 2.0 * value.abs();
+                }
+            }
         }
         if let Some(transform) = split.transform() {
             transform.transpose(&mut row)?;

@@ -67,6 +67,31 @@ fn decoding_is_exact() {
     }
 }
 
+/// The same for vector codes of a real encoder, in every permutation of tokens.
+#[test]
+fn decoding_vector_codes_is_exact() {
+    let gpu = gpu();
+    for scheme in
+        [scheme::TRELLIS2, scheme::TRELLIS5, scheme::TRELLIS, scheme::E8P, scheme::E8P3, scheme::E8P4]
+    {
+        let base = quantized(37, 67, &scheme);
+        let expected = base.dequantize();
+        let outliers = base.columns().map_or(0, |columns| columns.outliers().positions().len());
+        assert_eq!(outliers, 0, "{scheme:?}");
+        let linear = gpu.upload(&only(base)).unwrap();
+        let identity = Mat::<f32>::identity(67, 67);
+        for (first, tokens) in [(0, 67), (5, 1), (66, 1), (11, 3)] {
+            let y = linear.apply(identity.as_ref().subrows(first, tokens)).unwrap();
+            for t in 0..tokens {
+                for o in 0..37 {
+                    let (found, wanted) = (y[(t, o)], expected[(o, first + t)]);
+                    assert!(found == wanted, "{scheme:?} [{o}, {}]: {found} {wanted}", first + t);
+                }
+            }
+        }
+    }
+}
+
 /// More workgroups than one dimension holds: the same bits as with one dimension.
 #[test]
 fn a_folded_grid_makes_the_same_bits() {

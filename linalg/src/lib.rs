@@ -8,6 +8,9 @@
 //! | [`Metric`], [`MetricRoot`] | ‖E‖²_M = Σᵢ rowᵢ·eᵢ H eᵢᵀ, and a root of it that survives rank deficiency |
 //! | [`Moments`] | XᵀX and friends of a layer's inputs, one pass over the tokens |
 //! | [`ErrorFeedback`] | the column-by-column sweep of GPTQ, LDLQ and SparseGPT, and its coordinate descent |
+//! | [`robust_pca`] | a low-rank matrix plus a sparse one |
+//! | [`tucker`](mod@tucker) | Tucker's decomposition of a tensor, over all modes or some |
+//! | [`solve_spd`] | small symmetric positive definite systems |
 //! | [`Hadamard`] | the orthonormal rotation that flattens rows, in O(n·log n), for widths 2^k·m |
 //! | [`knapsack`] | one choice for each item, least total loss within a budget, exactly |
 //! | [`trace`](mod@trace) | the trace of an operator that can only be applied, with its standard error |
@@ -64,17 +67,22 @@ pub mod knapsack;
 pub mod metric;
 pub mod moments;
 pub mod random;
+pub mod robust;
 mod scalar;
+mod solve;
 pub mod svd;
 pub mod sweep;
 pub mod trace;
+pub mod tucker;
 
 pub use error::Error;
 pub use hadamard::Hadamard;
 pub use metric::{ColumnMetric, Metric, MetricRoot};
 pub use moments::{MomentKinds, MomentParts, Moments};
 pub use random::Stream;
+pub use robust::{Robust, RobustOptions, robust_pca};
 pub use scalar::Scalar;
+pub use solve::solve_spd;
 pub use svd::{
     Factors, Method, RandomizedOptions, Svd, SvdInfo, SvdMethod, best_rank, randomized, singular_values,
     truncated, weighted,

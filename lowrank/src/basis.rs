@@ -21,7 +21,7 @@ pub(crate) fn check(rule: &TransformRule) -> Result<(), Error> {
                 }
                 1
             }
-            TransformRule::Awq { grid, .. } => {
+            TransformRule::Awq { grid, .. } | TransformRule::SmoothSearch { grid, .. } => {
                 if grid == 0 {
                     return Err(Error::InvalidRecipe { reason: "a search needs at least one candidate" });
                 }
@@ -51,7 +51,8 @@ pub(crate) fn find(
     let (mut smooth, mut permutation, mut rotation) = (None, None, None);
     for part in recipe.transform.parts() {
         match *part {
-            TransformRule::Identity | TransformRule::Compose(_) => {}
+            // A search has become the smoothing that it found.
+            TransformRule::Identity | TransformRule::Compose(_) | TransformRule::SmoothSearch { .. } => {}
             TransformRule::Smooth { alpha, beta, format } => {
                 let absmax = needed(input, "absmax of the activations")?.absmax()?;
                 let (found, widened) =
@@ -147,7 +148,7 @@ pub(crate) fn hessian(
     let rounders = || {
         recipe.round.iter().filter_map(|step| match step {
             Step::Quantize { rounder, .. } => Some(rounder),
-            Step::LowRank { .. } => None,
+            _ => None,
         })
     };
     let required = rounders().any(Rounder::needs_hessian);
@@ -181,7 +182,7 @@ fn needed<'a>(input: &Input<'a>, needed: &'static str) -> Result<&'a Moments, Er
 fn scheme_of(recipe: &Recipe) -> Result<&Scheme, Error> {
     let mut schemes = recipe.round.iter().filter_map(|step| match step {
         Step::Quantize { scheme, .. } => Some(scheme),
-        Step::LowRank { .. } => None,
+        _ => None,
     });
     schemes.next().ok_or(Error::InvalidRecipe { reason: "a transform needs a quantizing step" })
 }

@@ -36,6 +36,11 @@ pub enum Error {
         /// What it needs.
         needed: &'static str,
     },
+    /// Calibration in which nothing ever fired.
+    #[error(
+        "the calibration's activations are all zero (or constant, where means are taken off): capture it again on real inputs"
+    )]
+    DeadCalibration,
     /// The matrix is finite, but a term or the residual leaves the range of f32 (entries near its end).
     #[error("[{row}, {col}] leaves the range of f32 when the matrix is split: scale the matrix down")]
     Overflow {
@@ -67,6 +72,9 @@ pub enum Error {
     /// From the quantizer or its storage.
     #[error(transparent)]
     Quant(#[from] rankbit_quant::Error),
+    /// From pruning or the storage of the sparse term.
+    #[error(transparent)]
+    Sparse(#[from] rankbit_sparse::Error),
     /// From the linear algebra.
     #[error(transparent)]
     Linalg(#[from] rankbit_linalg::Error),

@@ -1,13 +1,14 @@
 //! Runs a recipe on one matrix: see [`fit`].
 
-use crate::basis;
-use crate::part::{LowRankPart, QuantizedPart, branch_residual, check_range};
-use crate::{Error, LowRank, Recipe, Space, Split, Step, Stop, TransformRule};
+use crate::part::{GradientPart, LowRankPart, QuantizedPart, SparsePart, Term, check_range, residual};
+use crate::{Error, FactorFormat, Recipe, Split, Step, Stop, TransformRule};
+use crate::{basis, search, space};
 use alloc::{vec, vec::Vec};
 use core::fmt;
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{Metric, MetricRoot, Moments, Stream, svd};
-use rankbit_quant::{FloatFormat, Quantized, Rounder};
+use rankbit_quant::{FloatFormat, Rounder};
+use rankbit_sparse::SparseMatrix;
 
 /// Damping of a Gram metric, as a fraction of its mean diagonal: keeps directions that calibration never saw
 /// from being free.
@@ -40,10 +41,12 @@ pub struct FitInfo {
     pub best: usize,
     /// `‖W - Ŵ‖ / ‖W‖` of the f32 reconstruction, Frobenius norm; 0/0 = 0.
     pub relative_error: f64,
-    /// The same under the calibration's metric, when calibration has one.
+    /// The same under the calibration's metric, when calibration has one: the error of outputs, bias included.
     pub metric_error: Option<f64>,
     /// What was changed from what the recipe asked.
     pub adjustments: Vec<Adjustment>,
+    /// What ran, where a search in the recipe decided a part of it.
+    pub decided: Option<Recipe>,
     /// Wall time of the fit in seconds; `None` without `std`.
     pub seconds: Option<f64>,
 }
@@ -71,6 +74,18 @@ pub enum Adjustment {
     /// The factor format's range was too small: factors are f32.
     FactorsWidened {
         /// The format asked for.
+        asked: FactorFormat,
+    },
+    /// Fewer tokens than inputs: the Gram matrix is singular, and damping decides in directions that were never seen.
+    FewTokens {
+        /// Tokens of the calibration.
+        tokens: u64,
+        /// Inputs of the layer.
+        inputs: usize,
+    },
+    /// The value format's range was too small: kept values of the sparse term are f32.
+    ValuesWidened {
+        /// The format asked for.
         asked: FloatFormat,
     },
     /// The width has no Hadamard matrix that is built in: the rotation mixes blocks of it.
@@ -90,9 +105,17 @@ pub enum Adjustment {
 impl fmt::Display for Adjustment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, asked) = match self {
-            Self::ScalesWidened { asked } => ("scales", asked),
-            Self::FactorsWidened { asked } => ("low-rank factors", asked),
-            Self::SmoothingWidened { asked } => ("smoothing factors", asked),
+            Self::ScalesWidened { asked } => ("scales", asked.name()),
+            Self::FactorsWidened { asked } => ("low-rank factors", asked.name()),
+            Self::SmoothingWidened { asked } => ("smoothing factors", asked.name()),
+            Self::ValuesWidened { asked } => ("values of the sparse term", asked.name()),
+            Self::FewTokens { tokens, inputs } => {
+                return write!(
+                    f,
+                    "{tokens} calibration tokens for {inputs} inputs: the Gram matrix is singular and was damped; \
+                     capture more"
+                );
+            }
             Self::RotatedInBlocks { size, block } => {
                 return write!(
                     f,
@@ -100,19 +123,19 @@ impl fmt::Display for Adjustment {
                 );
             }
         };
-        write!(f, "{what} stored as f32: their range does not fit {}", asked.name())
+        write!(f, "{what} stored as f32: their range does not fit {asked}")
     }
 }
 
 /// Runs `recipe` on `weight` (`[out, in]`, any strides).
 ///
 /// ```text
-/// minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R
+/// minimize ‖W - Ŵ‖_M   over   Ŵ = Q̃·Tᵀ + L·R + S
 /// ```
 /// 1. The transform `T` is fixed, from the calibration and the weight.
-/// 2. Each step of a round replaces its own term, given the other: a projection onto the quantizer's grid or onto
-///    rank r. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
-/// 3. The best iterate is kept: plain rounding is no projection onto a convex set, so iterates can get worse.
+/// 2. Each step of a round replaces its own term, given the others: a projection onto the quantizer's grid, onto rank r
+///    or onto a pattern of non-zeros. Whenever all terms of the recipe exist, the iterate's error is measured in the accepting metric.
+/// 3. The best iterate is kept: plain rounding is no projection onto a convex set, nor is pruning, so iterates can get worse.
 /// 4. The reported errors are measured anew on the f32 reconstruction of what is returned.
 ///
 /// Cost per round: one decode and one residual, O(out·in·r), one SVD of rank r, and the metric's norm (a Gram
@@ -143,6 +166,8 @@ pub fn fit_observed(
     #[cfg(feature = "std")]
     let start = std::time::Instant::now();
     check(weight, recipe, input)?;
+    let searched = search::resolve(weight, recipe, input)?;
+    let recipe = searched.as_ref().unwrap_or(recipe);
     let mut state = State::new(weight, recipe, input)?;
     let mut best: Option<(usize, Split)> = None;
     let mut iterates: Vec<Iterate> = Vec::new();
@@ -181,6 +206,7 @@ pub fn fit_observed(
             relative_error,
             metric_error,
             adjustments: state.adjustments,
+            decided: searched,
             #[cfg(feature = "std")]
             seconds: Some(start.elapsed().as_secs_f64()),
             #[cfg(not(feature = "std"))]
@@ -208,7 +234,7 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
     if recipe.transform != TransformRule::Identity {
         basis::check(&recipe.transform)?;
     }
-    for step in &recipe.round {
+    for (index, step) in recipe.round.iter().enumerate() {
         match *step {
             Step::Quantize { ref scheme, .. } => scheme.check()?,
             Step::LowRank { rank, .. } => {
@@ -217,6 +243,29 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
                     return Err(Error::RankOutOfRange { rank, max });
                 }
             }
+            Step::Sparse { ref pattern, ref pruner, refit, ref values } => {
+                SparseMatrix::check(pattern, values)?;
+                if input.moments.is_none() && (refit || pruner.needs_gram()) {
+                    return Err(Error::MissingCalibration {
+                        needed: "the Gram matrix of the layer's inputs",
+                    });
+                }
+                if input.moments.is_none() && pruner.needs_moments() {
+                    return Err(Error::MissingCalibration {
+                        needed: "the second moments of the layer's inputs",
+                    });
+                }
+            }
+            Step::Gradient { .. } => {
+                let floats =
+                    |step: &Step| matches!(step, Step::LowRank { factors: FactorFormat::Float(_), .. });
+                if !recipe.round.iter().take(index).any(floats) {
+                    return Err(Error::InvalidRecipe {
+                        reason: "gradient steps need a low-rank step before them, its factors floats",
+                    });
+                }
+            }
+            Step::Bias => {}
         }
     }
     if let Some(moments) = input.moments
@@ -237,7 +286,8 @@ struct State<'a> {
     weight: MatRef<'a, f32>,
     split: Split,
     work: Vec<f32>,
-    wants: (bool, bool),
+    wants: [bool; 4],
+    project: Metric,
     root: MetricRoot,
     method: svd::Method,
     accept: Metric,
@@ -245,6 +295,7 @@ struct State<'a> {
     calibration: Option<Metric>,
     /// `TᵀHT`, for rounders that weigh errors by the layer's inputs.
     hessian: Option<Mat<f64>>,
+    moments: Option<&'a Moments>,
     /// What an error of each output counts.
     row_weights: Option<&'a [f64]>,
     adjustments: Vec<Adjustment>,
@@ -257,18 +308,21 @@ impl<'a> State<'a> {
         let transform = basis::find(weight, recipe, input, &mut adjustments)?;
         let activation = basis::activation(recipe.activation, input, transform.as_ref())?;
         let calibration = input.moments.and_then(|moments| moments.metric().ok());
-        let space = |space: Space| match space {
-            Space::Identity => Ok(Metric::identity()),
-            Space::Transformed => basis::transformed(transform.as_ref()),
-            Space::Moments => match input.moments {
-                Some(moments) => Ok(moments.metric()?),
-                None => Err(Error::MissingCalibration { needed: "a Gram matrix or second moments" }),
-            },
-        };
+        let space = |space| space::metric(space, input, transform.as_ref());
         let accept = space(recipe.metric.accept)?;
         let hessian = basis::hessian(recipe, input, transform.as_ref())?;
+        let grams = hessian.is_some()
+            || [recipe.metric.accept, recipe.metric.project]
+                .into_iter()
+                .any(crate::Space::has_second_moments);
+        if let Some(tokens) = input.moments.map(Moments::tokens).filter(|&tokens| grams && tokens > 0)
+            && tokens < shape.1 as u64
+        {
+            adjustments.push(Adjustment::FewTokens { tokens, inputs: shape.1 });
+        }
         let weight_norm = accept.norm_squared(weight).map_err(|e| named(weight, e))?;
-        let low_rank = recipe.round.iter().any(|step| matches!(step, Step::LowRank { .. }));
+        let has = |kind: fn(&Step) -> bool| recipe.round.iter().any(kind);
+        let low_rank = has(|step| matches!(step, Step::LowRank { .. }));
         let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
         let seed = Stream::derive_seed(recipe.seed, input.name);
         Ok(Self {
@@ -276,8 +330,14 @@ impl<'a> State<'a> {
             weight,
             split: Split::new(shape, transform, None, None)?.with_activation(activation)?,
             work: vec![0.0; shape.0 * shape.1],
-            wants: (recipe.round.iter().any(|step| matches!(step, Step::Quantize { .. })), low_rank),
+            wants: [
+                has(|step| matches!(step, Step::Quantize { .. })),
+                low_rank,
+                has(|step| matches!(step, Step::Sparse { .. })),
+                recipe.round.contains(&Step::Bias),
+            ],
             root: project.root(DAMPING)?,
+            project,
             method: svd::Method::Auto(svd::RandomizedOptions {
                 seed,
                 power_iterations: 4,
@@ -287,6 +347,7 @@ impl<'a> State<'a> {
             weight_norm,
             calibration,
             hessian,
+            moments: input.moments,
             row_weights: input.moments.and_then(Moments::row_weight),
             adjustments,
         })
@@ -294,9 +355,9 @@ impl<'a> State<'a> {
 
     /// Runs one step: its term is replaced.
     fn run(&mut self, step: &Step) -> Result<(), Error> {
-        let split = &self.split;
-        let (mut base, mut low_rank): (Option<Quantized>, Option<LowRank>);
+        let (weight, split, work) = (self.weight, &self.split, &mut self.work);
         let mut adjustments = Vec::new();
+        let (base, low_rank, sparse);
         match step {
             Step::Quantize { scheme, rounder } => {
                 let hessian = self.hessian.as_ref().map(|gram| gram.as_ref());
@@ -306,23 +367,43 @@ impl<'a> State<'a> {
                     }
                     other => other,
                 };
-                let (transform, row_weights) = (split.transform(), self.row_weights);
-                let part = QuantizedPart { scheme, rounder, transform, hessian, row_weights };
-                base = Some(part.project(self.weight, split.low_rank(), &mut self.work, &mut adjustments)?);
-                low_rank = split.low_rank().cloned();
+                let part = QuantizedPart { scheme, rounder, hessian, row_weights: self.row_weights };
+                base = Some(part.project(weight, split, work, &mut adjustments)?);
+                (low_rank, sparse) = (split.low_rank().cloned(), split.sparse().cloned());
             }
             Step::LowRank { rank, factors } => {
-                let part =
-                    LowRankPart { rank: *rank, factors: *factors, root: &self.root, method: self.method };
-                let transform = split.transform();
-                low_rank = Some(part.project(
-                    self.weight,
-                    split.base(),
-                    transform,
-                    &mut self.work,
-                    &mut adjustments,
-                )?);
-                base = split.base().cloned();
+                let part = LowRankPart {
+                    rank: *rank,
+                    factors: *factors,
+                    metric: &self.project,
+                    root: &self.root,
+                    method: self.method,
+                };
+                low_rank = Some(part.project(weight, split, work, &mut adjustments)?);
+                (base, sparse) = (split.base().cloned(), split.sparse().cloned());
+            }
+            Step::Sparse { pattern, pruner, refit, values } => {
+                let part = SparsePart { pattern, pruner, refit: *refit, values, moments: self.moments };
+                sparse = Some(part.project(weight, split, work, &mut adjustments)?);
+                (base, low_rank) = (split.base().cloned(), split.low_rank().cloned());
+            }
+            Step::Gradient { steps } => {
+                let Some(start) = split.low_rank() else {
+                    return Err(Error::InvalidRecipe { reason: "gradient steps need a low-rank term" });
+                };
+                residual(weight, split, Some(Term::LowRank), work)?;
+                let target = MatRef::from_row_major_slice(work, weight.nrows(), weight.ncols());
+                let part = GradientPart { steps: *steps, metric: &self.accept };
+                let (found, widened) = part.descend(target, start)?;
+                if widened {
+                    adjustments.push(Adjustment::FactorsWidened { asked: start.left().format() });
+                }
+                low_rank = Some(found);
+                (base, sparse) = (split.base().cloned(), split.sparse().cloned());
+            }
+            Step::Bias => {
+                self.split = self.split.clone().with_bias(self.mean_error()?)?;
+                return Ok(());
             }
         }
         for adjustment in adjustments {
@@ -331,17 +412,39 @@ impl<'a> State<'a> {
             }
         }
         let activation = *split.activation();
-        self.split = Split::new(split.shape(), split.transform().cloned(), base.take(), low_rank.take())?
+        self.split = Split::new(split.shape(), split.transform().cloned(), base, low_rank)?
+            .with_sparse(sparse)?
             .with_activation(activation)?;
         Ok(())
     }
 
+    /// `(W - Ŵ)·μ`.
+    fn mean_error(&mut self) -> Result<Vec<f32>, Error> {
+        let needed = "the mean of the layer's inputs";
+        let mean = self.moments.ok_or(Error::MissingCalibration { needed })?.mean()?;
+        residual(self.weight, &self.split, None, &mut self.work)?;
+        let cols = self.weight.ncols().max(1);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "stored as f32; an overflow is refused as not finite"
+        )]
+        let sum = |row: &[f32]| row.iter().zip(mean).map(|(&e, m)| f64::from(e) * m).sum::<f64>() as f32;
+        Ok(self.work.chunks_exact(cols).map(sum).collect())
+    }
+
     /// Relative error of the iterate in the accepting metric, or `None` while a term is missing.
     fn error(&mut self) -> Result<Option<f64>, Error> {
-        if (self.split.base().is_some(), self.split.low_rank().is_some()) != self.wants {
+        let split = &self.split;
+        let terms = [
+            split.base().is_some(),
+            split.low_rank().is_some(),
+            split.sparse().is_some(),
+            split.bias().is_some(),
+        ];
+        if terms != self.wants {
             return Ok(None);
         }
-        branch_residual(self.weight, &self.split, &mut self.work)?;
+        residual(self.weight, &self.split, None, &mut self.work)?;
         let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), self.weight.ncols());
         Ok(Some(ratio(self.accept.norm_squared(residual)?, self.weight_norm)))
     }
@@ -361,9 +464,15 @@ impl<'a> State<'a> {
         check_range(&self.work, cols)?;
         let residual = MatRef::from_row_major_slice(&self.work, self.weight.nrows(), cols);
         let plain = Metric::identity().relative_error(residual, self.weight)?;
-        let metric = match &self.calibration {
-            Some(metric) => Some(metric.relative_error(residual, self.weight)?),
-            None => None,
+        let metric = match (&self.calibration, split.bias()) {
+            (Some(metric), None) => Some(metric.relative_error(residual, self.weight)?),
+            // The bias takes up the mean: of the outputs' error the centred part is left.
+            (Some(metric), Some(_)) => {
+                let input = Input { name: self.name, moments: self.moments };
+                let centred = space::metric(crate::Space::Centred, &input, None)?;
+                Some(ratio(centred.norm_squared(residual)?, metric.norm_squared(self.weight)?))
+            }
+            (None, _) => None,
         };
         Ok((plain, metric))
     }

@@ -1,4 +1,4 @@
-//! The split of a matrix into few bits and few ranks, `W ≈ Q + L·R`: how to find it and how to multiply with it.
+//! The split of a matrix into few bits, few ranks and few non-zeros, `W ≈ Q + L·R + S`: how to find it and how to multiply with it.
 //!
 //! A [`Recipe`] says which terms, under which metric, in which order; a published method is a function in
 //! [`preset`] that returns one. [`fit`] runs it. The [`Split`] it returns is all that a product, a file or a
@@ -21,7 +21,7 @@
 //! assert!(better.info.relative_error < 0.5 * plain.info.relative_error);
 //! println!("{:.2} bits per weight", better.split.bits_per_weight());
 //!
-//! // Multiply from the packed codes: Y = X·Q̃ᵀ + (X·Rᵀ)·Lᵀ.
+//! // Multiply from the packed codes: Y = X·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ.
 //! let x = Mat::from_fn(3, 128, |t, j| (t * 7 + j) as f32 * 0.01);
 //! let y = better.split.apply(x.as_ref())?;
 //! assert_eq!((y.nrows(), y.ncols()), (3, 96));
@@ -34,6 +34,7 @@ extern crate alloc;
 extern crate std;
 
 mod basis;
+pub mod conv;
 mod error;
 mod fit;
 mod low_rank;
@@ -41,10 +42,12 @@ mod part;
 pub mod plan;
 pub mod preset;
 mod recipe;
+mod search;
+mod space;
 pub mod split;
 
 pub use error::Error;
 pub use fit::{Adjustment, Fit, FitInfo, Input, Iterate, fit, fit_observed};
-pub use low_rank::{Factor, LowRank};
+pub use low_rank::{Atoms, Factor, FactorFormat, LowRank, Side};
 pub use recipe::{ActivationRule, MetricRule, Recipe, Rounds, Space, Step, Stop, TransformRule};
 pub use split::Split;

@@ -1,15 +1,29 @@
 //! The low-rank term `L·R` as it is stored.
 
-use crate::Error;
-use alloc::vec::Vec;
-use rankbit_linalg::faer::MatRef;
-use rankbit_quant::{FloatFormat, Floats};
+mod atoms;
+mod format;
 
-/// One factor: a row-major matrix of stored floats.
+use crate::Error;
+use alloc::{vec, vec::Vec};
+use rankbit_linalg::faer::MatRef;
+use rankbit_quant::{FloatFormat, Floats, Quantized};
+
+pub use atoms::Atoms;
+pub use format::{FactorFormat, Side};
+
+/// One factor: a row-major matrix of stored floats, or of few bits.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Factor {
     shape: (usize, usize),
-    values: Floats,
+    values: Values,
+}
+
+/// How a factor's entries are kept.
+#[derive(Clone, PartialEq, Debug)]
+enum Values {
+    Floats(Floats),
+    Codes(Quantized, FactorFormat),
+    Atoms(Atoms),
 }
 
 impl Factor {
@@ -24,8 +38,24 @@ impl Factor {
         }
         match (0..values.len()).find(|&i| !values.get(i).is_finite()) {
             Some(index) => Err(rankbit_quant::Error::StoredNonFinite { what: "factor", index }.into()),
-            None => Ok(Self { shape, values }),
+            None => Ok(Self { shape, values: Values::Floats(values) }),
         }
+    }
+
+    /// A factor of few bits.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRecipe`] for codes that are not those of `format` on `side`.
+    pub fn quantized(codes: Quantized, format: FactorFormat, side: Side) -> Result<Self, Error> {
+        if format.scheme(side) != Some(*codes.scheme()) {
+            return Err(Error::InvalidRecipe { reason: "a factor's codes are not of its format" });
+        }
+        Ok(Self { shape: codes.shape(), values: Values::Codes(codes, format) })
+    }
+
+    /// A right factor whose columns have few entries.
+    pub fn sparse(atoms: Atoms) -> Self {
+        Self { shape: atoms.shape(), values: Values::Atoms(atoms) }
     }
 
     /// `matrix` rounded to `format`, or kept in f32 (and `true` returned) when `format`'s range would lose it.
@@ -33,7 +63,7 @@ impl Factor {
         let shape = (matrix.nrows(), matrix.ncols());
         let values: Vec<f32> = (0..shape.0).flat_map(|i| matrix.row(i).iter().copied()).collect();
         let (values, widened) = Floats::encode_or_widen(&values, format);
-        (Self { shape, values }, widened)
+        (Self { shape, values: Values::Floats(values) }, widened)
     }
 
     /// Rows and columns.
@@ -41,19 +71,60 @@ impl Factor {
         self.shape
     }
 
-    /// The values, row by row.
-    pub const fn values(&self) -> &Floats {
-        &self.values
+    /// How it is stored.
+    pub fn format(&self) -> FactorFormat {
+        match &self.values {
+            Values::Floats(values) => FactorFormat::Float(values.format()),
+            Values::Codes(_, format) => *format,
+            Values::Atoms(atoms) => FactorFormat::Atoms(atoms.per_column()),
+        }
+    }
+
+    /// The values, row by row, when they are floats.
+    pub const fn floats(&self) -> Option<&Floats> {
+        match &self.values {
+            Values::Floats(values) => Some(values),
+            Values::Codes(..) | Values::Atoms(_) => None,
+        }
+    }
+
+    /// The codes and their scales, when they are few bits.
+    pub const fn codes(&self) -> Option<&Quantized> {
+        match &self.values {
+            Values::Floats(_) | Values::Atoms(_) => None,
+            Values::Codes(codes, _) => Some(codes),
+        }
+    }
+
+    /// The few entries of each column, when it is stored so.
+    pub const fn atoms(&self) -> Option<&Atoms> {
+        match &self.values {
+            Values::Floats(_) | Values::Codes(..) => None,
+            Values::Atoms(atoms) => Some(atoms),
+        }
     }
 
     /// The values as f32, row by row (exact).
     pub fn to_f32(&self) -> Vec<f32> {
-        self.values.to_f32()
+        match &self.values {
+            Values::Floats(values) => values.to_f32(),
+            Values::Codes(codes, _) => {
+                let mut values = vec![0.0; self.shape.0 * self.shape.1];
+                // As long as the codes' shape says.
+                let _ = codes.dequantize_into(&mut values);
+                values
+            }
+            Values::Atoms(atoms) => atoms.to_f32(),
+        }
     }
 
     /// Every stored bit.
     pub fn stored_bits(&self) -> u64 {
-        (self.values.len() * self.values.format().bits()) as u64
+        match &self.values {
+            Values::Floats(values) => (values.len() * values.format().bits()) as u64,
+            Values::Codes(codes, _) => codes.stored_bits(),
+            Values::Atoms(atoms) => atoms.stored_bits(),
+        }
     }
 }
 

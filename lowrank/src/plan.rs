@@ -20,6 +20,7 @@ pub mod hawq;
 mod loss;
 pub mod relevance;
 mod shared;
+pub mod welore;
 
 use alloc::{string::String, vec::Vec};
 use rankbit_linalg::faer::MatRef;

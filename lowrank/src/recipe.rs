@@ -2,8 +2,10 @@
 //!
 //! A published method is a value of [`Recipe`]; the functions in [`preset`](crate::preset) return them.
 
+use crate::FactorFormat;
 use alloc::vec::Vec;
 use rankbit_quant::{Activation, Code, FloatFormat, Rounder, Scheme};
+use rankbit_sparse::{Pattern, Pruner, ValueFormat};
 
 /// What [`fit`](crate::fit) runs.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,6 +38,16 @@ pub enum TransformRule {
         alpha: f64,
         /// Exponent of the weight's absmax.
         beta: f64,
+        /// How λ is stored.
+        format: FloatFormat,
+    },
+    /// [`TransformRule::Smooth`] with the exponents under which one round of this very recipe loses least of the layer's
+    /// output: `(0, 0)`, `(i/grid, 0)` and `(i/grid, 1 - i/grid)` for `0 < i < grid` (SVDQuant, arXiv 2411.05007, and
+    /// its released calibration). With float inputs the Gram matrix tells that error; quantized inputs are tried on the
+    /// calibration's sample of rows.
+    SmoothSearch {
+        /// Steps of the exponents; the paper's 20.
+        grid: u32,
         /// How λ is stored.
         format: FloatFormat,
     },
@@ -130,7 +142,9 @@ impl Recipe {
 }
 
 /// The space in which an error is measured.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+///
+/// Those that follow from calibration weigh rows as well, where calibration does.
+#[derive(Clone, Copy, PartialEq, Debug)]
 #[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Space {
     /// `‖E‖`, the plain Frobenius norm.
@@ -139,10 +153,33 @@ pub enum Space {
     Transformed,
     /// `√tr(E·H·Eᵀ)` with the calibration's Gram matrix (or its diagonal when only that was given).
     Moments,
+    /// `√tr(E·diag(H)·Eᵀ)`: the mean squares of the inputs alone, as if they were uncorrelated.
+    Diagonal,
+    /// `√tr(E·(H - μ·μᵀ)·Eᵀ)`: what of the output's error a bias does not take up.
+    Centred,
+    /// `‖E·diag(a)‖`, `a_j = (mean |X_j|)^exponent`.
+    MeanAbs {
+        /// The exponent.
+        exponent: f64,
+    },
+    /// `√Σᵢ rowᵢ·‖eᵢ‖²`: only the weights of rows (an embedding's frequencies).
+    Rows,
+}
+
+impl Space {
+    /// Whether it follows from calibration.
+    pub const fn is_calibrated(self) -> bool {
+        !matches!(self, Self::Identity | Self::Transformed)
+    }
+
+    /// Whether it follows from the inputs' mean squares or products.
+    pub const fn has_second_moments(self) -> bool {
+        matches!(self, Self::Moments | Self::Diagonal | Self::Centred)
+    }
 }
 
 /// Where projections happen and where iterates are compared.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 #[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct MetricRule {
     /// The metric under which the low-rank step is the best of its rank.
@@ -155,20 +192,39 @@ pub struct MetricRule {
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[cfg_attr(feature = "file", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Step {
-    /// `Q̃ = quantize((W - L·R)·T⁻ᵀ)`.
+    /// `Q̃ = quantize((W - L·R - S)·T⁻ᵀ)`.
     Quantize {
         /// The number format.
         scheme: Scheme,
         /// How values become codes.
         rounder: Rounder,
     },
-    /// `L·R` = the best rank-r approximation of `W - Q̃·Tᵀ` under the projection metric, `√Σ` in each factor.
+    /// `L·R` = the best rank-r approximation of `W - Q̃·Tᵀ - S` under the projection metric, `√Σ` in each factor.
     LowRank {
         /// The rank, 1 to the smaller side.
         rank: usize,
         /// How both factors are stored.
-        factors: FloatFormat,
+        factors: FactorFormat,
     },
+    /// `S` = `W - Q̃·Tᵀ - L·R` pruned to a pattern, under the calibration's metric in original coordinates.
+    Sparse {
+        /// Where kept entries may lie.
+        pattern: Pattern,
+        /// Which are kept, and what becomes of their values.
+        pruner: Pruner,
+        /// Whether kept values become the best of their mask, whatever chose it. Needs the Gram matrix.
+        #[cfg_attr(feature = "file", serde(default, skip_serializing_if = "core::ops::Not::not"))]
+        refit: bool,
+        /// How kept values are stored.
+        values: ValueFormat,
+    },
+    /// Gradient steps on L and R, the error measured in the accepting metric; never rises but for the factors' rounding.
+    Gradient {
+        /// How many steps on both.
+        steps: u32,
+    },
+    /// `b = (W - Ŵ)·μ`, so that the output is right on average over the calibration.
+    Bias,
 }
 
 /// How often the round runs.

@@ -8,26 +8,29 @@ use crate::{Error, LowRank};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
 use rankbit_quant::{Activation, Quantized, Transform};
+use rankbit_sparse::SparseMatrix;
 
-/// A matrix as few bits and few ranks.
+/// A matrix as few bits, few ranks and few non-zeros.
 ///
 /// ```text
-/// Ŵ = Q̃·Tᵀ + L·R        W: [out, in],  T = diag(1/λ)·P·R: smoothed, permuted, rotated, or the identity
-/// Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ
+/// Ŵ = Q̃·Tᵀ + L·R + S    W: [out, in],  T = diag(1/λ)·P·R: smoothed, permuted, rotated, or the identity
+/// Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ (+ b)
 /// ```
-/// `act` quantizes the inputs of the quantized term alone ([`Activation`], by default not at all): the low-rank term
-/// sees `X` as it comes, which is what lets it carry what few bits cannot (SVDQuant, arXiv 2411.05007).
+/// `act` quantizes the inputs of the quantized term alone ([`Activation`], by default not at all): the low-rank and
+/// the sparse term see `X` as it comes, which is what lets them carry what few bits cannot (SVDQuant, arXiv 2411.05007).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Split {
     shape: (usize, usize),
     transform: Option<Transform>,
     base: Option<Quantized>,
     low_rank: Option<LowRank>,
+    sparse: Option<SparseMatrix>,
     activation: Activation,
+    bias: Option<Vec<f32>>,
 }
 
 impl Split {
-    /// A split from its terms.
+    /// A split from its terms, without a sparse one ([`Split::with_sparse`]).
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] when a term does not have `shape`.
@@ -47,7 +50,19 @@ impl Split {
                 return Err(Error::ShapeMismatch { what, expected: shape, found });
             }
         }
-        Ok(Self { shape, transform, base, low_rank, activation: Activation::Float })
+        Ok(Self { shape, transform, base, low_rank, sparse: None, activation: Activation::Float, bias: None })
+    }
+
+    /// The same with another sparse term, or none.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when it does not have the split's shape.
+    pub fn with_sparse(mut self, sparse: Option<SparseMatrix>) -> Result<Self, Error> {
+        if let Some(found) = sparse.as_ref().map(SparseMatrix::shape).filter(|&found| found != self.shape) {
+            return Err(Error::ShapeMismatch { what: "sparse term", expected: self.shape, found });
+        }
+        self.sparse = sparse;
+        Ok(self)
     }
 
     /// The same terms with another policy for the quantized term's inputs.
@@ -58,6 +73,27 @@ impl Split {
         activation.check()?;
         self.activation = activation;
         Ok(self)
+    }
+
+    /// The same terms, with `bias` (`[out]`, f32) added to every output: what a term left out adds on average.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when it is not `out` long; [`rankbit_quant::Error::StoredNonFinite`] for a NaN or infinity.
+    pub fn with_bias(mut self, bias: Vec<f32>) -> Result<Self, Error> {
+        if bias.len() != self.shape.0 {
+            let (expected, found) = ((1, self.shape.0), (1, bias.len()));
+            return Err(Error::ShapeMismatch { what: "bias", expected, found });
+        }
+        if let Some(index) = bias.iter().position(|b| !b.is_finite()) {
+            return Err(rankbit_quant::Error::StoredNonFinite { what: "bias", index }.into());
+        }
+        self.bias = Some(bias);
+        Ok(self)
+    }
+
+    /// What is added to every output.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
     }
 
     /// What happens to the quantized term's inputs.
@@ -85,6 +121,11 @@ impl Split {
         self.low_rank.as_ref()
     }
 
+    /// The sparse term, in original coordinates.
+    pub const fn sparse(&self) -> Option<&SparseMatrix> {
+        self.sparse.as_ref()
+    }
+
     /// Rank of the low-rank term; 0 without one.
     pub fn rank(&self) -> usize {
         self.low_rank.as_ref().map_or(0, LowRank::rank)
@@ -94,7 +135,9 @@ impl Split {
     pub fn stored_bits(&self) -> u64 {
         self.base.as_ref().map_or(0, Quantized::stored_bits)
             + self.low_rank.as_ref().map_or(0, LowRank::stored_bits)
+            + self.sparse.as_ref().map_or(0, SparseMatrix::stored_bits)
             + self.transform.as_ref().map_or(0, Transform::stored_bits)
+            + self.bias.as_ref().map_or(0, |bias| 32 * bias.len() as u64)
     }
 
     /// Stored bits over the number of weights; 0 for an empty matrix.
@@ -112,7 +155,7 @@ impl Split {
         }
     }
 
-    /// Row `row` of `Ŵ`, for look-ups (an embedding): `q̃_i·Tᵀ + L_i·R`, summed in f32.
+    /// Row `row` of `Ŵ`, for look-ups (an embedding): `q̃_i·Tᵀ + L_i·R + s_i`, summed in f32.
     ///
     /// Cost O(in · r). Equal, bit for bit, to the same row of [`Split::reconstruct`].
     ///
@@ -122,7 +165,7 @@ impl Split {
         self.rows().read(row, out)
     }
 
-    /// All of `Ŵ` in f32.
+    /// All of `Ŵ` in f32, without the bias.
     pub fn reconstruct(&self) -> Mat<f32> {
         let mut matrix = Mat::zeros(self.shape.0, self.shape.1);
         let (rows, mut values) = (self.rows(), vec![0.0; self.shape.1]);
@@ -196,6 +239,13 @@ impl Rows<'_> {
                 for (value, r) in out.iter_mut().zip(right) {
                     *value += l * r;
                 }
+            }
+        }
+        if let Some(sparse) = &self.split.sparse {
+            let mut kept = vec![0.0; out.len()];
+            // The row exists and has this length.
+            if sparse.row_into(row, &mut kept).is_ok() {
+                out.iter_mut().zip(&kept).for_each(|(value, kept)| *value += kept);
             }
         }
     }

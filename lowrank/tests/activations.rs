@@ -13,9 +13,10 @@ const INT8: Code = Code::Int { bits: 8, signed: true };
 fn smoothed(scheme: rankbit_quant::Scheme, rank: usize) -> Recipe {
     preset::svdquant(preset::SvdQuant {
         scheme,
+        rounder: rankbit_quant::Rounder::Nearest,
         rank,
-        factors: FloatFormat::F32,
-        smooth: Some(0.5),
+        factors: FloatFormat::F32.into(),
+        smooth: preset::Smoothing::Fixed(0.5),
         rounds: 2,
     })
 }
@@ -205,7 +206,7 @@ fn the_presets_are_plain_values() {
     let parameters = preset::ZeroQuantFp { scheme: fp4, compensation: None };
     let by_hand = preset::rtn(fp4).with_activation(Activation::FP8);
     assert_eq!(preset::zeroquant_fp(parameters), by_hand);
-    let parameters = preset::ZeroQuantFp { compensation: Some((8, FloatFormat::F16)), ..parameters };
+    let parameters = preset::ZeroQuantFp { compensation: Some((8, FloatFormat::F16.into())), ..parameters };
     let by_hand = preset::lorc(fp4, 8, FloatFormat::F16).with_activation(Activation::FP8);
     assert_eq!(preset::zeroquant_fp(parameters), by_hand);
     for constraint in
@@ -229,7 +230,7 @@ fn zeroquant_fp_as_its_paper_has_it() {
     let free = error(preset::Constraint::Free);
     let (m1, m2) = (error(preset::Constraint::PowerOfTwo), error(preset::Constraint::RatioOfTwo));
     assert!(free < m2 && free < m1, "free {free}, M1 {m1}, M2 {m2}");
-    let fitted = run(preset::Constraint::RatioOfTwo, Some((8, FloatFormat::F32)));
+    let fitted = run(preset::Constraint::RatioOfTwo, Some((8, FloatFormat::F32.into())));
     let residual = &w - fitted.split.base().unwrap().dequantize();
     let tail = crate::common::tail(&crate::common::singular_values(residual.as_ref()), 8);
     let found = fitted.info.relative_error * norm_squared(w.as_ref()).sqrt();

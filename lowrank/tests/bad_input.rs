@@ -67,9 +67,10 @@ fn recipes_that_cannot_run() {
     smooth.transform = TransformRule::Smooth { alpha: 0.5, beta: 0.5, format: F16 };
     let nan = preset::svdquant(preset::SvdQuant {
         scheme: scheme::INT4,
+        rounder: rankbit_quant::Rounder::Nearest,
         rank: 2,
-        factors: F16,
-        smooth: Some(f64::NAN),
+        factors: F16.into(),
+        smooth: preset::Smoothing::Fixed(f64::NAN),
         rounds: 1,
     });
     for recipe in [empty, never, smooth, nan] {
@@ -94,9 +95,10 @@ fn calibration_that_does_not_fit() {
     let w = weight(4, 7, 1);
     let svdquant = preset::svdquant(preset::SvdQuant {
         scheme: scheme::INT4,
+        rounder: rankbit_quant::Rounder::Nearest,
         rank: 2,
-        factors: F16,
-        smooth: Some(0.5),
+        factors: F16.into(),
+        smooth: preset::Smoothing::Fixed(0.5),
         rounds: 3,
     });
     assert!(matches!(try_fit(w.as_ref(), &svdquant), Err(Error::MissingCalibration { .. })));

@@ -2,7 +2,9 @@
 
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{MomentKinds, Moments, Stream};
-use rankbit_lowrank::{Fit, Input, Recipe, fit};
+use rankbit_lowrank::{Fit, Input, Recipe, fit, preset};
+use rankbit_quant::{FloatFormat, Group, Rounder, scheme};
+use rankbit_sparse::{NmPattern, Pattern, Scope, ValueFormat};
 
 /// A Gaussian matrix.
 pub(crate) fn gaussian(rows: usize, cols: usize, seed: u64) -> Mat<f32> {
@@ -38,6 +40,40 @@ pub(crate) fn moments(features: usize, tokens: usize, seed: u64) -> Moments {
 /// Fits without calibration.
 pub(crate) fn plain(weight: MatRef<'_, f32>, recipe: &Recipe) -> Fit {
     fit(weight, recipe, &Input { name: "test", moments: None }).expect("a recipe that runs")
+}
+
+/// Values as they are, to 16 bits.
+pub(crate) const F16: ValueFormat = ValueFormat::Float(FloatFormat::F16);
+
+/// 2:4.
+pub(crate) const TWO_OF_FOUR: Pattern = Pattern::Nm(NmPattern::TWO_OF_FOUR);
+
+/// Any entries, as many as that share.
+pub(crate) const fn share(density: f64) -> Pattern {
+    Pattern::Unstructured { density, scope: Scope::Matrix }
+}
+
+/// Recipes with a sparse term: every storage, values of every kind, alone and beside the other terms.
+pub(crate) fn sparse_recipes() -> Vec<Recipe> {
+    let half = share(0.5);
+    let blocks = Pattern::Block { rows: 2, cols: 3, density: 0.4 };
+    let few = |scheme| ValueFormat::Scheme(scheme, Rounder::Nearest);
+    let one = Pattern::Nm(NmPattern::new(1, 8).expect("a pattern"));
+    let both = Pattern::Transposable(NmPattern::TWO_OF_FOUR);
+    let f16 = FloatFormat::F16;
+    vec![
+        preset::magnitude(TWO_OF_FOUR, F16),
+        preset::magnitude(half, ValueFormat::Float(FloatFormat::F32)),
+        preset::magnitude(blocks, F16),
+        preset::magnitude(both, few(scheme::INT4)),
+        preset::wanda(one, few(scheme::UINT4)),
+        preset::ria(TWO_OF_FOUR, few(scheme::NF4.with_group(Group::Row))),
+        preset::sparse_gpt(TWO_OF_FOUR, few(scheme::MXFP4.with_group(Group::Size(32)))),
+        preset::alps(TWO_OF_FOUR, ValueFormat::Float(FloatFormat::Bf16)),
+        preset::sparse_low_rank(preset::wanda(TWO_OF_FOUR, few(scheme::INT8)), 2, f16, 3),
+        preset::with_outliers(preset::rtn(scheme::INT3), share(0.05), true),
+        preset::with_outliers(preset::lq_lora(scheme::UINT4, 2, f16, 3), share(0.1), false),
+    ]
 }
 
 /// Squared Frobenius norm in f64.

@@ -1,10 +1,11 @@
 //! The file form: everything comes back, and nothing hostile gets in.
 
-use crate::common::{moments, weight};
+use crate::common::{moments, sparse_recipes, weight};
 use proptest::prelude::*;
 use rankbit_lowrank::split::file::{self, Header, PART_NAMES, Part, PartType, PartView};
 use rankbit_lowrank::{Error, Input, Recipe, Split, Step, TransformRule, fit, preset};
 use rankbit_quant::{FloatFormat, Group, scheme};
+use rankbit_sparse::ValueFormat;
 
 fn read(header: &Header, parts: &[Part]) -> Result<Split, Error> {
     file::read(header, |name| {
@@ -17,7 +18,8 @@ fn read(header: &Header, parts: &[Part]) -> Result<Split, Error> {
 }
 
 fn recipes() -> Vec<Recipe> {
-    let mut recipes = vec![preset::low_rank(2, FloatFormat::F16), preset::awq(scheme::UINT4)];
+    let mut recipes = sparse_recipes();
+    recipes.extend([preset::low_rank(2, FloatFormat::F16), preset::awq(scheme::UINT4)]);
     let transforms = [
         TransformRule::Permute,
         TransformRule::Rotate { seed: u64::MAX },
@@ -35,9 +37,10 @@ fn recipes() -> Vec<Recipe> {
         }
         recipes.push(preset::svdquant(preset::SvdQuant {
             scheme,
+            rounder: rankbit_quant::Rounder::Nearest,
             rank: 3,
-            factors: FloatFormat::F16,
-            smooth: Some(0.5),
+            factors: FloatFormat::F16.into(),
+            smooth: preset::Smoothing::Fixed(0.5),
             rounds: 2,
         }));
     }
@@ -52,7 +55,8 @@ fn split(recipe: &Recipe) -> Split {
     // Blocks divide 256; the other formats also take a ragged last group.
     let blocks = recipe.round.iter().any(|step| match step {
         Step::Quantize { scheme, .. } => scheme.block_len().is_some(),
-        Step::LowRank { .. } => false,
+        Step::Sparse { values: ValueFormat::Scheme(scheme, _), .. } => scheme.block_len().is_some(),
+        _ => false,
     });
     let cols = if blocks { 256 } else { 70 };
     let (w, moments) = (weight(9, cols, 3), moments(cols, 2 * cols + 60, 3));
@@ -225,10 +229,11 @@ proptest! {
 fn a_term_that_the_header_leaves_out_is_never_dropped_in_silence() {
     for recipe in recipes() {
         let (header, parts) = file::write(&split(&recipe));
-        let mut without = [header; 3];
+        let mut without = [header; 4];
         without[0].scheme = None;
         without[1].low_rank = None;
         without[2].smooth = None;
+        without[3].sparse = None;
         for changed in without.into_iter().filter(|changed| *changed != header) {
             assert!(matches!(read(&changed, &parts), Err(Error::InvalidHeader { .. })), "{changed:?}");
         }

@@ -2,14 +2,18 @@
 
 use rankbit_kit::fuzz::{Source, run};
 use rankbit_linalg::faer::Mat;
-use rankbit_lowrank::split::file::{self, Header, PartType, PartView, RotationHeader};
+use rankbit_lowrank::split::file::{
+    self, Header, KeptValues, PartType, PartView, RotationHeader, SparseHeader, SparseLayout,
+};
 use rankbit_lowrank::{Factor, LowRank, Split};
 use rankbit_quant::simd::Level;
 use rankbit_quant::transform::{Hadamard, Permutation, Smooth, Transform};
 use rankbit_quant::{
-    Block, Code, FloatFormat, Floats, Group, Layout, MiniFloat, PowerRule, Quantized, ScaleRule, Scheme,
-    Table, ZeroPoint, matmul, nearest, part_lengths, scheme,
+    Block, Code, ColumnParts, FloatFormat, Floats, Group, Lattice, Layout, MiniFloat, Outliers, PowerRule,
+    Quantized, Rate, Rounder, ScaleRule, Scheme, Table, Trellis, ZeroPoint, matmul, nearest, part_lengths,
+    scheme,
 };
+use rankbit_sparse::{NmPattern, Pattern, Scope, SparseMatrix, ValueFormat, criterion, select};
 
 /// More bytes than this are not worth a case's time.
 const MOST: usize = 1 << 18;
@@ -157,6 +161,91 @@ fn any_quantized(source: &mut Source) -> Option<Quantized> {
     Quantized::from_parts(shape, scheme, codes, scales, zeros).ok()
 }
 
+/// A scheme of vector codes, mostly one that there is.
+fn vector_scheme(source: &mut Source) -> Scheme {
+    let mut scheme = scheme::TRELLIS2;
+    let some = source.pick(&[7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 255]);
+    let window = if source.one_in(4) { some } else { source.pick(&[8, 10, 12, 16]) };
+    let rate = match source.below(3) {
+        0 => Rate::Uniform(source.pick(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 255])),
+        1 => Rate::Uniform(source.pick(&[1, 2, 3, 4, 8])),
+        _ => Rate::budget(f64::from(source.float().abs().min(10.0))),
+    };
+    scheme.code = match source.below(2) {
+        0 => Code::Trellis(Trellis { window, rate }),
+        _ => Code::Lattice(source.pick(&[Lattice::E8p, Lattice::E8p3, Lattice::E8p4])),
+    };
+    if source.one_in(2) {
+        scheme.scale_format = format(source);
+    }
+    scheme
+}
+
+/// Parts of a matrix of vector codes: packed states, rates, scales and outliers of any bytes, in about the right sizes.
+fn any_vector_codes(source: &mut Source) -> Option<Quantized> {
+    let (scheme, shape) = (vector_scheme(source), any_shape(source));
+    let (rows, cols) = shape;
+    if rows.max(cols) > MOST || rows * cols > MOST {
+        // Too large to try, but not too large to be claimed.
+        assert!(
+            ColumnParts::new(shape, &scheme, Vec::new(), Vec::new(), Outliers::none(scheme.scale_format))
+                .and_then(|columns| {
+                    let none = Floats::with_capacity(scheme.scale_format, 0);
+                    Quantized::from_vector_parts(shape, scheme, Vec::new(), none, columns)
+                })
+                .is_err()
+                || rows == 0
+                || cols == 0
+        );
+        return None;
+    }
+    let scales = source.bytes(cols);
+    let scales = damaged(source, scales);
+    let rates = match scheme.code {
+        Code::Trellis(Trellis { rate: Rate::Budget(_), .. }) => {
+            // Now and then one that does not exist.
+            let most = if source.one_in(8) { 256 } else { 9 };
+            source
+                .bytes(cols)
+                .iter()
+                .map(|byte| u8::try_from(usize::from(*byte) % most).unwrap_or(0))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    let count = source.below(5);
+    let mut positions: Vec<u32> =
+        (0..count).map(|_| u32::try_from(source.below(rows * cols + 1)).unwrap_or(u32::MAX)).collect();
+    if !source.one_in(4) {
+        positions.sort_unstable();
+        positions.dedup();
+    }
+    let values = if source.one_in(8) { source.below(5) } else { positions.len() };
+    let values = float_bytes(source, scheme.scale_format, values);
+    let len = values.len() / scheme.scale_format.bytes();
+    let values = Floats::from_bytes(&values, scheme.scale_format, len, "outlier_values").ok()?;
+    let outliers = Outliers::new(positions, values).ok()?;
+    let columns = ColumnParts::new(shape, &scheme, scales, rates, outliers).ok()?;
+    let codes = match scheme.code {
+        Code::Trellis(_) => columns.stream_bytes(),
+        _ => part_lengths(shape, &scheme).ok()?.codes,
+    };
+    let codes = source.bytes(codes);
+    let codes = damaged(source, codes);
+    let scales = float_bytes(source, scheme.scale_format, rows);
+    let scales = Floats::from_bytes(&scales, scheme.scale_format, rows, "scales").ok()?;
+    Quantized::from_vector_parts(shape, scheme, codes, scales, columns).ok()
+}
+
+#[test]
+fn fuzz_vector_codes() {
+    run("fuzz_vector_codes", 3000, |source| {
+        if let Some(stored) = any_vector_codes(source) {
+            exercise(&stored, source);
+        }
+    });
+}
+
 #[test]
 fn fuzz_parts() {
     run("fuzz_parts", 3000, |source| {
@@ -209,6 +298,43 @@ fn any_transform(source: &mut Source, cols: usize) -> Option<Transform> {
     Transform::new(cols, smooth, permutation, rotation).ok()
 }
 
+/// A sparse term of any storage.
+fn any_sparse(source: &mut Source, shape: (usize, usize)) -> Option<SparseMatrix> {
+    let values: Vec<f32> = (0..shape.0 * shape.1).map(|_| source.float().clamp(-2.0, 2.0)).collect();
+    let weight = Mat::from_fn(shape.0, shape.1, |i, j| values[i * shape.1 + j]);
+    let density = f64::from(source.byte()) / 255.0;
+    let pattern = match source.below(3) {
+        0 => Pattern::Nm(any_pattern(source)),
+        1 => Pattern::Block { rows: 1 + source.below(4), cols: 1 + source.below(40), density },
+        _ => Pattern::Unstructured { density, scope: Scope::Matrix },
+    };
+    let format = if source.one_in(2) {
+        ValueFormat::Float(source.pick(&[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16]))
+    } else {
+        ValueFormat::Scheme(any_scheme(source), Rounder::Nearest)
+    };
+    let mask = select(criterion::magnitude(weight.as_ref()).ok()?.as_ref(), &pattern).ok()?;
+    Some(SparseMatrix::new(weight.as_ref(), &mask, &pattern, &format).ok()?.0)
+}
+
+fn any_pattern(source: &mut Source) -> NmPattern {
+    let of = source.pick(&[2_u32, 4, 8, 16, 32]);
+    NmPattern::new(u32::try_from(source.below(3)).unwrap_or(0) + 1, of).unwrap_or(NmPattern::TWO_OF_FOUR)
+}
+
+/// A header of a sparse term that need not fit anything.
+fn any_sparse_header(source: &mut Source) -> SparseHeader {
+    let layout = match source.below(2) {
+        0 => SparseLayout::Nm(any_pattern(source)),
+        _ => SparseLayout::Block { rows: source.size(), cols: source.size(), count: source.size() },
+    };
+    let values = match source.below(2) {
+        0 => KeptValues::Float(format(source)),
+        _ => KeptValues::Scheme(any_scheme(source)),
+    };
+    SparseHeader { layout, values }
+}
+
 /// A split that works, of random terms.
 fn any_split(source: &mut Source) -> Option<Split> {
     let (rows, cols) = (1 + source.below(6), 32 * (1 + source.below(9)));
@@ -216,7 +342,8 @@ fn any_split(source: &mut Source) -> Option<Split> {
     let base = if source.one_in(4) {
         None
     } else {
-        Some(nearest::quantize_rows(&values, (rows, cols), &any_scheme(source)).ok()?.quantized)
+        let scheme = if source.one_in(3) { vector_scheme(source) } else { any_scheme(source) };
+        Some(nearest::quantize_rows(&values, (rows, cols), &scheme).ok()?.quantized)
     };
     let factors = source.pick(&[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16]);
     let transform = if base.is_some() && source.one_in(2) { any_transform(source, cols) } else { None };
@@ -230,7 +357,8 @@ fn any_split(source: &mut Source) -> Option<Split> {
     } else {
         None
     };
-    Split::new((rows, cols), transform, base, low_rank).ok()
+    let sparse = if source.one_in(2) { any_sparse(source, (rows, cols)) } else { None };
+    Split::new((rows, cols), transform, base, low_rank).ok()?.with_sparse(sparse).ok()
 }
 
 #[test]
@@ -243,18 +371,33 @@ fn fuzz_split_files() {
             source.damage(&mut json);
         }
         let Ok(mut header) = Header::from_json(&String::from_utf8_lossy(&json)) else { return };
-        match source.below(8) {
+        match source.below(9) {
             0 => header.scheme = Some(any_scheme(source)),
+            8 => {
+                header.sparse = match header.sparse {
+                    Some(_) if source.one_in(3) => None,
+                    Some(SparseHeader { values, .. }) if source.one_in(2) => {
+                        Some(SparseHeader { values, ..any_sparse_header(source) })
+                    }
+                    _ => Some(any_sparse_header(source)),
+                }
+            }
             1 => header.shape = [source.size(), source.size()],
             2 => match source.below(3) {
                 0 => header.smooth = Some(format(source)),
-                1 => header.permuted = !header.permuted,
+                1 => {
+                    header.permuted = !header.permuted;
+                    header.bias = !header.bias;
+                }
                 _ => header.rotation = Some(RotationHeader { block: source.size(), seed: Some(0) }),
             },
             3 => {
                 if let Some(low_rank) = &mut header.low_rank {
                     low_rank.rank = source.size();
-                    low_rank.left = format(source);
+                    low_rank.left = format(source).into();
+                    if source.one_in(2) {
+                        low_rank.right = rankbit_lowrank::FactorFormat::Int4;
+                    }
                 }
             }
             _ => {}

@@ -3,7 +3,9 @@
 mod activations;
 mod bad_input;
 mod common;
+mod compensation;
 mod file;
+mod forms;
 mod fuzz;
 mod hawq;
 mod matmul;
@@ -12,5 +14,6 @@ mod presets;
 mod relevance;
 mod rounders;
 mod shared;
+mod sparse;
 mod split;
 mod transforms;

@@ -1,6 +1,6 @@
 //! The product against the formula in f64, on one case table.
 
-use crate::common::{gaussian, moments, plain, weight};
+use crate::common::{gaussian, moments, plain, sparse_recipes, weight};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_lowrank::{Error, Input, Split, fit, preset, split::matmul};
 use rankbit_quant::{FloatFormat, Group, scheme};
@@ -31,10 +31,14 @@ fn bound(split: &Split, x: MatRef<'_, f32>) -> Mat<f64> {
             }
         }
     }
+    if let Some(sparse) = split.sparse() {
+        let dense = sparse.reconstruct();
+        magnitude += Mat::from_fn(out, features, |i, j| f64::from(dense[(i, j)].abs()));
+    }
     // log₂(2^k) + m + 3 of a rotation, generously.
     let rotated =
         split.transform().and_then(rankbit_quant::Transform::rotation).map_or(0, |r| r.block().min(64));
-    let k = (features + split.rank() + 4 + rotated) as f64 * 2.0_f64.powi(-24);
+    let k = (features + split.rank() + 5 + rotated) as f64 * 2.0_f64.powi(-24);
     let gamma = k / (1.0 - k);
     Mat::from_fn(x.nrows(), out, |t, o| {
         gamma * (0..features).map(|j| f64::from(x[(t, j)].abs()) * magnitude[(o, j)]).sum::<f64>()
@@ -62,9 +66,10 @@ fn case_table() {
         let smooth = |scheme| {
             preset::svdquant(preset::SvdQuant {
                 scheme,
+                rounder: rankbit_quant::Rounder::Nearest,
                 rank,
-                factors: FloatFormat::F16,
-                smooth: Some(0.5),
+                factors: FloatFormat::F16.into(),
+                smooth: preset::Smoothing::Fixed(0.5),
                 rounds: 1,
             })
         };
@@ -76,6 +81,9 @@ fn case_table() {
             if scheme.grouping((out, features)).is_ok() {
                 recipes.push(preset::lorc(scheme, rank, FloatFormat::F16));
             }
+        }
+        if out > 1 && features >= 64 && features.is_multiple_of(2) {
+            recipes.extend(sparse_recipes());
         }
         for recipe in recipes {
             let split =

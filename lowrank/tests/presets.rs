@@ -24,7 +24,7 @@ fn absolute(fit: &Fit, weight: &Mat<f32>) -> f64 {
 #[test]
 fn recipes_are_plain_values() {
     let quantize = Step::Quantize { scheme: scheme::UINT4, rounder: Rounder::Nearest };
-    let low_rank = Step::LowRank { rank: 16, factors: F16 };
+    let low_rank = Step::LowRank { rank: 16, factors: F16.into() };
     let plain = MetricRule { project: Space::Identity, accept: Space::Identity };
     let by_hand = |round: Vec<Step>, rounds| Recipe {
         transform: TransformRule::Identity,
@@ -42,19 +42,20 @@ fn recipes_are_plain_values() {
     let svdquant = |smooth| {
         preset::svdquant(preset::SvdQuant {
             scheme: scheme::UINT4,
+            rounder: Rounder::Nearest,
             rank: 16,
-            factors: F16,
+            factors: F16.into(),
             smooth,
             rounds: 10,
         })
     };
-    assert_eq!(svdquant(None), by_hand(vec![low_rank, quantize], to_the_rise));
+    assert_eq!(svdquant(preset::Smoothing::Off), by_hand(vec![low_rank, quantize], to_the_rise));
     let calibrated = Recipe {
         transform: TransformRule::Smooth { alpha: 0.75, beta: 0.25, format: F16 },
         metric: MetricRule { project: Space::Transformed, accept: Space::Moments },
-        ..svdquant(None)
+        ..svdquant(preset::Smoothing::Off)
     };
-    assert_eq!(svdquant(Some(0.75)), calibrated);
+    assert_eq!(svdquant(preset::Smoothing::Fixed(0.75)), calibrated);
 }
 
 #[test]
@@ -104,7 +105,7 @@ proptest! {
         let w = weight(rows, cols, seed);
         let moments = moments(cols, 2 * cols, seed);
         let recipe = if calibrated {
-            preset::svdquant(preset::SvdQuant { scheme: scheme::INT3, rank: 4, factors: F16, smooth: Some(0.5), rounds: 6 })
+            preset::svdquant(preset::SvdQuant { scheme: scheme::INT3, rounder: Rounder::Nearest, rank: 4, factors: F16.into(), smooth: preset::Smoothing::Fixed(0.5), rounds: 6 })
         } else {
             preset::lq_lora(scheme::NF4, 4, F16, 6)
         };
@@ -127,10 +128,10 @@ proptest! {
         let w = weight(rows, cols, seed);
         let moments = moments(cols, 3 * cols, seed);
         let recipe = preset::svdquant(preset::SvdQuant {
-            scheme: scheme::INT4,
+            scheme: scheme::INT4, rounder: Rounder::Nearest,
             rank: rows.min(cols),
-            factors: F32,
-            smooth: Some(0.5),
+            factors: F32.into(),
+            smooth: preset::Smoothing::Fixed(0.5),
             rounds: 1,
         });
         let fit = fit(w.as_ref(), &recipe, &Input { name: "w", moments: Some(&moments) }).unwrap();
@@ -144,9 +145,10 @@ fn svdquant_projects_in_the_smoothed_space() {
     let (w, moments) = (weight(48, 64, 5), moments(64, 200, 5));
     let recipe = preset::svdquant(preset::SvdQuant {
         scheme: scheme::INT8.with_group(Group::Size(16)),
+        rounder: Rounder::Nearest,
         rank: 6,
-        factors: F32,
-        smooth: Some(0.5),
+        factors: F32.into(),
+        smooth: preset::Smoothing::Fixed(0.5),
         rounds: 1,
     });
     let mut first = None;
@@ -172,8 +174,9 @@ fn calibrated_svdquant_beats_plain_on_the_outputs() {
     let run = |smooth| {
         let recipe = preset::svdquant(preset::SvdQuant {
             scheme: scheme::INT4,
+            rounder: Rounder::Nearest,
             rank: 4,
-            factors: F16,
+            factors: F16.into(),
             smooth,
             rounds: 10,
         });
@@ -183,7 +186,7 @@ fn calibrated_svdquant_beats_plain_on_the_outputs() {
             .metric_error
             .unwrap()
     };
-    let (plain, calibrated) = (run(None), run(Some(0.5)));
+    let (plain, calibrated) = (run(preset::Smoothing::Off), run(preset::Smoothing::Fixed(0.5)));
     assert!(calibrated < 0.9 * plain, "{calibrated} against {plain}");
 }
 

@@ -61,9 +61,10 @@ fn the_gram_matrix_follows_the_transform() {
     let (w, m) = (weight(64, 128, 5), moments(128, 600, 6));
     let parameters = preset::SvdQuant {
         scheme: scheme::UINT3,
+        rounder: Rounder::Nearest,
         rank: 4,
-        factors: FloatFormat::F16,
-        smooth: Some(0.5),
+        factors: FloatFormat::F16.into(),
+        smooth: preset::Smoothing::Fixed(0.5),
         rounds: 3,
     };
     let plain = calibrated(&w, &preset::svdquant(parameters), &m);

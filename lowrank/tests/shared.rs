@@ -54,7 +54,9 @@ fn rates_of(tensors: &[Shared], plan: &Plan) -> Vec<Vec<u8>> {
         }) else {
             panic!("a quantizing step")
         };
-        let Code::Trellis(Trellis { rate: Rate::Budget(units), .. }) = scheme.code else { panic!("{scheme:?}") };
+        let Code::Trellis(Trellis { rate: Rate::Budget(units), .. }) = scheme.code else {
+            panic!("{scheme:?}")
+        };
         let budget = (shared.columns.weights * u64::from(units)) >> 16;
         rates::allocate(std::slice::from_ref(&shared.columns), budget).expect("rates").concat()
     };
@@ -200,7 +202,8 @@ fn what_cannot_share_is_refused() {
     let matrix = weight(64, 64, 1);
     let norms = Norms::new(matrix.as_ref(), None).expect("norms");
     let bare = Input { name: "bare", moments: None };
-    let look = |recipe: &Recipe, input: &Input<'_>, loss| Shared::new(matrix.as_ref(), recipe, input, loss, &norms);
+    let look =
+        |recipe: &Recipe, input: &Input<'_>, loss| Shared::new(matrix.as_ref(), recipe, input, loss, &norms);
     let good = preset::best(4.0, false, Effort::Full);
     assert!(shares(&good) && look(&good, &bare, Loss::SquaredError).is_ok());
     let rotated = Recipe { transform: TransformRule::Rotate { seed: 0 }, ..good.clone() };

@@ -22,9 +22,10 @@ fn reported_errors_are_those_of_the_reconstruction() {
     let (w, moments) = (weight(30, 64, 8), moments(64, 300, 8));
     let recipe = preset::svdquant(preset::SvdQuant {
         scheme: scheme::INT3,
+        rounder: rankbit_quant::Rounder::Nearest,
         rank: 3,
-        factors: FloatFormat::F16,
-        smooth: Some(0.5),
+        factors: FloatFormat::F16.into(),
+        smooth: preset::Smoothing::Fixed(0.5),
         rounds: 4,
     });
     let found = fit(w.as_ref(), &recipe, &Input { name: "w", moments: Some(&moments) }).unwrap();
@@ -52,9 +53,10 @@ fn stored_bits_add_up() {
     let (w, moments) = (weight(64, 128, 6), moments(128, 300, 6));
     let recipe = preset::svdquant(preset::SvdQuant {
         scheme: scheme::UINT4,
+        rounder: rankbit_quant::Rounder::Nearest,
         rank: 4,
-        factors: FloatFormat::F16,
-        smooth: Some(0.5),
+        factors: FloatFormat::F16.into(),
+        smooth: preset::Smoothing::Fixed(0.5),
         rounds: 1,
     });
     let split = fit(w.as_ref(), &recipe, &Input { name: "w", moments: Some(&moments) }).unwrap().split;

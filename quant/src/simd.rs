@@ -16,7 +16,8 @@ pub enum Level {
     Portable,
     /// AVX2 and F16C, of x86-64 processors since about 2013.
     Avx2,
-    /// AVX-512 F beside those. The encoder of trellis codes has a version for it; all else is that of [`Level::Avx2`].
+    /// AVX-512 F beside those. The encoder of trellis codes has a version for it, and with BW and VNNI the products of
+    /// E8P ([`lattice::dot`](crate::lattice::dot)); all else is that of [`Level::Avx2`].
     Avx512,
 }
 

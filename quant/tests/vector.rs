@@ -547,3 +547,37 @@ fn names() {
     assert_eq!(quick(Rate::Uniform(2)).name(), None);
     let _ = (outlier::THRESHOLD, Matrix { rows: 0, cols: 0, values: vec![] });
 }
+
+/// Products of E8P, in whole numbers or floats as the inputs allow: within the elementwise bound of all products, each
+/// token as if alone, the same bits on every level.
+#[test]
+fn products_of_e8p_keep_the_bound_whatever_the_inputs() {
+    for features in [40, 64, 70, 259, 384] {
+        let w = trained(50, features);
+        let q = quantize(w.as_ref(), &scheme::E8P, Rounder::Nearest).unwrap().quantized;
+        let dense = q.dequantize();
+        let mut x = normal(6, features, "spikes");
+        // Around where one input may be above the rest, far beyond it, tiny, and nothing.
+        (x[(1, 3)], x[(2, 0)], x[(3, 5)]) = (features as f32 / 9.0, features as f32 / 11.0, 1e6);
+        for j in 0..features {
+            x[(4, j)] *= 1e-30;
+            x[(5, j)] = 0.0;
+        }
+        let run = || matmul::apply(&q, x.as_ref()).unwrap();
+        let found = Level::Portable.run(run).unwrap();
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            assert!(level.run(run).unwrap() == found, "{features} {level:?}");
+        }
+        let k = (features + 2) as f64 * 2.0_f64.powi(-24);
+        for t in 0..6 {
+            let alone = matmul::apply(&q, x.as_ref().subrows(t, 1)).unwrap();
+            for o in 0..50 {
+                let terms = || (0..features).map(|j| f64::from(x[(t, j)]) * f64::from(dense[(o, j)]));
+                let (exact, size) = (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>());
+                let error = (f64::from(found[(t, o)]) - exact).abs();
+                assert!(error <= k / (1.0 - k) * size, "{features} [{t}, {o}]: {error} {size}");
+                assert_eq!(alone[(0, o)], found[(t, o)]);
+            }
+        }
+    }
+}

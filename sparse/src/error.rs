@@ -80,6 +80,14 @@ pub enum Error {
         /// Length that was passed.
         found: usize,
     },
+    /// A pruner needs to know more of the layer's inputs.
+    #[error("{pruner} needs {needed} of the layer's inputs")]
+    MissingMoments {
+        /// The pruner's name.
+        pruner: &'static str,
+        /// What it needs.
+        needed: &'static str,
+    },
     /// A format cannot hold this matrix.
     #[error("{format} cannot hold this matrix: {reason}")]
     Unsupported {

@@ -66,5 +66,6 @@ pub mod transposable;
 pub use error::Error;
 pub use mask::Mask;
 pub use pattern::{NmPattern, Pattern, Scope};
+pub use prune::Pruner;
 pub use select::select;
-pub use storage::{BlockMatrix, NmMatrix, ValueFormat, Values};
+pub use storage::{BlockMatrix, NmMatrix, SparseMatrix, ValueFormat, Values};

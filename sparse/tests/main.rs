@@ -1,5 +1,6 @@
 //! Tests of patterns, masks, pruning, storage, products and schedules.
 
+mod codes;
 mod common;
 mod criteria;
 mod matmul;

@@ -4,8 +4,9 @@ use crate::common::{common_nm, normal, single};
 use proptest::prelude::*;
 use rankbit_kit::guarded::Guarded;
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
+use rankbit_quant::simd::Level;
 use rankbit_quant::{FloatFormat, Group, Rounder, scheme};
-use rankbit_sparse::matmul::{Path, Prepared, apply_block, reference};
+use rankbit_sparse::matmul::{Prepared, apply_block, reference};
 use rankbit_sparse::{
     BlockMatrix, Error, Mask, NmMatrix, NmPattern, Pattern, ValueFormat, criterion, select,
 };
@@ -17,8 +18,8 @@ fn stored(rows: usize, cols: usize, pattern: NmPattern) -> NmMatrix {
     NmMatrix::new(weight.as_ref(), &mask, pattern, &ValueFormat::Float(FloatFormat::F32)).unwrap().0
 }
 
-fn available() -> Vec<Path> {
-    Path::ALL.into_iter().filter(|path| path.is_available()).collect()
+fn available() -> Vec<Level> {
+    Level::ALL.into_iter().filter(|level| level.is_available()).collect()
 }
 
 /// |Δ| ≤ γ·|X|·|S|ᵀ, entry by entry, in f64.
@@ -63,12 +64,12 @@ proptest! {
         let expected = reference::apply(&s, x.as_ref()).unwrap();
         let dense = s.reconstruct();
         let prepared = Prepared::new(&s).unwrap();
-        for path in available() {
+        for level in available() {
             let mut y = Mat::from_fn(tokens, rows, |_, _| f32::NAN);
-            prepared.apply_into(path, x.as_ref(), y.as_mut()).unwrap();
+            level.run(|| prepared.apply_into(x.as_ref(), y.as_mut())).unwrap().unwrap();
             check_bound(y.as_ref(), expected.as_ref(), x.as_ref(), dense.as_ref(), s.kept_per_row());
-            if path != Path::Portable {
-                prop_assert_eq!(y, fused(&s, x.as_ref()), "{}", path.name());
+            if level != Level::Portable {
+                prop_assert_eq!(y, fused(&s, x.as_ref()), "{:?}", level);
             }
         }
     }
@@ -84,14 +85,14 @@ fn large_shapes_and_all_patterns() {
             let x = normal(tokens, 1230, "x");
             let expected = fused(&s, x.as_ref());
             let prepared = Prepared::new(&s).unwrap();
-            for path in available() {
+            for level in available() {
                 let mut y = Mat::zeros(tokens, 275);
-                prepared.apply_into(path, x.as_ref(), y.as_mut()).unwrap();
-                if path == Path::Portable {
+                level.run(|| prepared.apply_into(x.as_ref(), y.as_mut())).unwrap().unwrap();
+                if level == Level::Portable {
                     let difference = (&y - &expected).norm_l2() / expected.norm_l2();
                     assert!(difference < 1e-6, "{pattern} {tokens}: {difference}");
                 } else {
-                    assert_eq!(y, expected, "{pattern} {tokens} {}", path.name());
+                    assert_eq!(y, expected, "{pattern} {tokens} {level:?}");
                 }
             }
         }
@@ -108,18 +109,19 @@ fn strides_guards_and_threads() {
         let rows: Vec<f32> =
             (0..tokens).flat_map(|t| (0..100).map(move |k| (t, k))).map(|at| x[at]).collect();
         let row_major = MatRef::from_row_major_slice(&rows, tokens, 100);
-        for path in available() {
+        for level in available() {
             let run = |threads, x: MatRef<'_, f32>| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let mut y = Mat::zeros(tokens, 600);
-                pool.install(|| prepared.apply_into(path, x, y.as_mut())).unwrap();
+                let product = || level.run(|| prepared.apply_into(x, y.as_mut())).unwrap();
+                pool.install(product).unwrap();
                 y
             };
             let expected = run(1, x.as_ref());
             assert_eq!(run(3, row_major), expected);
             let mut out = Guarded::new(tokens * 600, 64, 0.0_f32, 1e30);
             let view = MatMut::from_row_major_slice_mut(out.logical(), tokens, 600);
-            prepared.apply_into(path, row_major, view).unwrap();
+            level.run(|| prepared.apply_into(row_major, view)).unwrap().unwrap();
             assert_eq!(MatRef::from_row_major_slice(out.check(), tokens, 600), expected.as_ref());
         }
     }
@@ -132,9 +134,10 @@ fn infinities_meet_stored_entries_only() {
     let mask = s.mask();
     for tokens in [1, 6] {
         let x = Mat::from_fn(tokens, 12, |_, k| if k == 5 { f32::INFINITY } else { 1.0 });
-        for path in available() {
+        for level in available() {
             let mut y = Mat::zeros(tokens, 20);
-            Prepared::new(&s).unwrap().apply_into(path, x.as_ref(), y.as_mut()).unwrap();
+            let prepared = Prepared::new(&s).unwrap();
+            level.run(|| prepared.apply_into(x.as_ref(), y.as_mut())).unwrap().unwrap();
             for o in 0..20 {
                 let kept = mask.contains(o, 5) && dense[(o, 5)] != 0.0;
                 assert_eq!(y[(0, o)].is_infinite(), kept, "{o} {}", y[(0, o)]);
@@ -169,16 +172,14 @@ fn wrong_shapes_are_refused_and_empty_ones_are_not() {
     assert!(matches!(prepared.apply(normal(2, 11, "x").as_ref()), Err(Error::ShapeMismatch { .. })));
     assert!(reference::apply(&s, normal(2, 11, "x").as_ref()).is_err());
     let mut y = Mat::zeros(2, 9);
-    let wrong = prepared.apply_into(Path::Portable, normal(2, 12, "x").as_ref(), y.as_mut());
+    let wrong = prepared.apply_into(normal(2, 12, "x").as_ref(), y.as_mut());
     assert!(matches!(wrong, Err(Error::ShapeMismatch { what: "output", .. })));
     for (rows, cols, tokens) in [(0, 4, 2), (4, 0, 2), (4, 4, 0), (0, 0, 0), (1, 1, 1), (4, 0, 9)] {
         let s = stored(rows, cols, NmPattern::TWO_OF_FOUR);
-        for path in available() {
+        for level in available() {
             let mut y = Mat::zeros(tokens, rows);
-            Prepared::new(&s)
-                .unwrap()
-                .apply_into(path, normal(tokens, cols, "x").as_ref(), y.as_mut())
-                .unwrap();
+            let (prepared, x) = (Prepared::new(&s).unwrap(), normal(tokens, cols, "x"));
+            level.run(|| prepared.apply_into(x.as_ref(), y.as_mut())).unwrap().unwrap();
         }
     }
 }

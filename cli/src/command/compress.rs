@@ -10,6 +10,7 @@ mod rest;
 mod run;
 mod selection;
 mod shared;
+mod welore;
 
 pub(crate) use args::Args;
 pub(crate) use run::run;

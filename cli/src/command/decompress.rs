@@ -121,7 +121,11 @@ fn way(checkpoint: &Checkpoint, entry: &Entry, target: Target) -> Result<(Way, D
     let dtype = checkpoint.reader().find(name).map_or(Dtype::U8, |tensor| tensor.dtype);
     match rest {
         Some(rest) if target == Target::Source && dtype == Dtype::F16 => source(rest.source_dtype),
-        _ => Ok((Way::Copy, dtype)),
+        // A bias that a split adds to is another one now.
+        _ => match convert::float_format(dtype).filter(|_| checkpoint.shifting(name).is_some()) {
+            Some(format) => Ok((Way::Decode(format), dtype)),
+            None => Ok((Way::Copy, dtype)),
+        },
     }
 }
 

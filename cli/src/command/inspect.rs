@@ -12,6 +12,7 @@ use crate::describe;
 use crate::error::{Error, printable};
 use crate::output::{print, print_json};
 use crate::report::terminal::{optional, shape, table};
+use crate::sparsity;
 
 /// Arguments of `inspect`.
 #[derive(clap::Args, Debug)]
@@ -49,6 +50,8 @@ struct Tensor<'a> {
     format: Option<&'a str>,
     group: Option<&'a GroupName>,
     rank: Option<usize>,
+    /// Pattern of the sparse term, as `--sparsity` takes it; null without one.
+    sparsity: Option<String>,
     /// What the quantized term's inputs become; null when they stay floats.
     activations: Option<String>,
     relative_error: Option<f64>,
@@ -122,6 +125,7 @@ fn listing(checkpoint: &Checkpoint) -> Listing<'_> {
             format: record.and_then(|record| record.format.as_deref()),
             group: record.and_then(|record| record.group.as_ref()),
             rank: record.and_then(|record| record.rank),
+            sparsity: record.and_then(|record| sparsity::stored(&record.split)),
             activations: record
                 .map(|record| record.split.activation)
                 .filter(|policy| !policy.is_float())
@@ -159,11 +163,13 @@ fn meaning(record: &Record, parts: &[Part<'_>], weights: u64) -> String {
     let scheme = record.split.scheme.as_ref();
     let parts: Vec<(&str, u64)> = parts.iter().map(|part| (part.name, part.bytes)).collect();
     let bits = describe::bits(scheme, &parts, weights);
+    let kept = sparsity::describe(&record.split);
     match scheme {
         Some(scheme) => {
-            format!("{}; {}{bits}", describe::describe(scheme), describe::transform(&record.split))
+            let (levels, inputs) = (describe::describe(scheme), describe::transform(&record.split));
+            format!("{levels}; {inputs}{kept}{bits}")
         }
-        None => bits,
+        None => format!("{kept}{bits}"),
     }
 }
 
@@ -172,6 +178,10 @@ fn text(listing: &Listing<'_>) -> String {
     let mut headings = vec!["tensor", "shape", "type", "bytes"];
     if compressed {
         headings.extend(["method", "format", "group", "rank", "bits/weight", "error"]);
+    }
+    let sparse = listing.tensors.iter().any(|tensor| tensor.sparsity.is_some());
+    if sparse {
+        headings.push("sparsity");
     }
     let inputs = listing.tensors.iter().any(|tensor| tensor.activations.is_some());
     if inputs {
@@ -191,6 +201,9 @@ fn text(listing: &Listing<'_>) -> String {
                 optional(tensor.bits_per_weight, 3),
                 optional(tensor.relative_error, 4),
             ]);
+        }
+        if sparse {
+            row.push(tensor.sparsity.clone().unwrap_or_else(|| "–".to_owned()));
         }
         if inputs {
             row.push(tensor.activations.clone().unwrap_or_else(|| "float".to_owned()));

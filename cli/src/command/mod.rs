@@ -6,6 +6,7 @@ pub(crate) mod decompress;
 pub(crate) mod demo;
 pub(crate) mod gpu;
 pub(crate) mod inspect;
+pub(crate) mod spectrum;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Per-tensor and total errors between two checkpoints, compressed or not.
     Compare(compare::Args),
+    /// Singular values, effective rank, outliers and the best 4-bit format of each matrix.
+    Spectrum(spectrum::Args),
     /// GPU adapters, kernel self-test against the CPU twins, bench.
     Gpu(gpu::Args),
 }
@@ -45,6 +48,7 @@ impl Command {
             Self::Decompress(args) => decompress::run(args, global),
             Self::Inspect(args) => inspect::run(args),
             Self::Compare(args) => compare::run(args),
+            Self::Spectrum(args) => spectrum::run(args),
             Self::Gpu(args) => gpu::run(args, global),
         }
     }

@@ -10,7 +10,7 @@ use rankbit::quant::FloatFormat;
 use super::convert;
 use super::header::Tensor;
 use super::reader::Reader;
-use super::record::{self, Record, Records, part_name};
+use super::record::{self, Record, Records, part_name, weight_name};
 use crate::error::Error;
 
 /// An open file, compressed by rankbit or plain.
@@ -80,11 +80,37 @@ impl Checkpoint {
             return Ok(Some(Values::Split(Box::new(self.split(&entry.name, record)?))));
         }
         let Some(tensor) = self.reader.find(&entry.name) else { return Ok(None) };
+        if let Some(shifted) = self.shifted(&entry.name)? {
+            return Ok(Some(Values::Shifted(shifted)));
+        }
         Ok(convert::float_format(tensor.dtype).map(|format| Values::Plain {
             reader: &self.reader,
             tensor,
             format,
         }))
+    }
+
+    /// The compressed weight whose split adds to the outputs that this plain tensor is the bias of.
+    pub(crate) fn shifting(&self, name: &str) -> Option<(String, &Record)> {
+        let weight = weight_name(name)?;
+        let record = self.record(&weight).filter(|record| record.split.bias)?;
+        let tensor = self.reader.find(name)?;
+        let fits = tensor.elements() == record.split.shape.first().map_or(0, |&out| out as u64);
+        (fits && convert::float_format(tensor.dtype).is_some()).then_some((weight, record))
+    }
+
+    /// A bias with what its weight's split adds.
+    fn shifted(&self, name: &str) -> Result<Option<Vec<f32>>, Error> {
+        let Some((weight, record)) = self.shifting(name) else { return Ok(None) };
+        let Some(tensor) = self.reader.find(name) else { return Ok(None) };
+        let Some(format) = convert::float_format(tensor.dtype) else { return Ok(None) };
+        let split = self.split(&weight, record)?;
+        let mut values = vec![0.0; split.shape().0];
+        self.reader.values_at(tensor, format, 0, &mut values)?;
+        for (value, b) in values.iter_mut().zip(split.bias().unwrap_or_default()) {
+            *value += b;
+        }
+        Ok(Some(values))
     }
 
     /// Loads a compressed tensor.
@@ -166,6 +192,8 @@ pub(crate) enum Values<'a> {
     },
     /// From a compressed one.
     Split(Box<Split>),
+    /// A bias, with what its weight's split adds.
+    Shifted(Vec<f32>),
 }
 
 impl Values<'_> {
@@ -174,6 +202,7 @@ impl Values<'_> {
         match self {
             Values::Plain { reader, tensor, format } => Blocks::Plain { reader, tensor, format: *format },
             Values::Split(split) => Blocks::Split(split.rows()),
+            Values::Shifted(values) => Blocks::Shifted(values),
         }
     }
 }
@@ -191,6 +220,8 @@ pub(crate) enum Blocks<'a> {
     },
     /// From a compressed one.
     Split(Rows<'a>),
+    /// From memory.
+    Shifted(&'a [f32]),
 }
 
 impl Blocks<'_> {
@@ -200,6 +231,15 @@ impl Blocks<'_> {
         match self {
             Self::Plain { reader, tensor, format } => {
                 reader.values_at(tensor, *format, first as u64 * cols as u64, out)
+            }
+            Self::Shifted(values) => {
+                let start = first.saturating_mul(cols);
+                let end = start.saturating_add(out.len());
+                match values.get(start..end) {
+                    Some(found) => out.copy_from_slice(found),
+                    None => out.fill(0.0),
+                }
+                Ok(())
             }
             Self::Split(rows) => out
                 .par_chunks_mut(cols.max(1))

@@ -129,3 +129,13 @@ impl Records {
         serde_json::from_str(text).map_err(|error| format!("metadata entry '{KEY}' is not valid: {error}"))
     }
 }
+
+/// The name of the bias beside a weight: `x.bias` for `x.weight`.
+pub(crate) fn bias_name(weight: &str) -> Option<String> {
+    Some(format!("{}bias", weight.strip_suffix("weight")?))
+}
+
+/// The name of the weight beside a bias.
+pub(crate) fn weight_name(bias: &str) -> Option<String> {
+    Some(format!("{}weight", bias.strip_suffix("bias")?))
+}

@@ -87,7 +87,7 @@ pub(crate) struct Tensor {
     pub(crate) rank: Option<usize>,
     /// What the quantized term's inputs become; null when they stay floats.
     pub(crate) activations: Option<String>,
-    /// Sparsity pattern; no method has one yet.
+    /// Pattern of the sparse term, as `--sparsity` takes it.
     pub(crate) sparsity: Option<String>,
     /// Every stored bit, padding included, over the weights.
     pub(crate) bits_per_weight: f64,

@@ -4,19 +4,23 @@
 //!
 //! 1. *gather* `X·T` into the order of the packed lines; only with smoothing, or groups not a multiple of 8;
 //! 2. *project* `Z = X·Rᵀ`; only with a low-rank term;
-//! 3. *vector* (few tokens) or *matrix* (many): decodes `Q` on the fly and adds `Z·Lᵀ` before it stores.
+//! 3. *vector* (few tokens) or *matrix* (many): decodes `Q` on the fly and adds `Z·Lᵀ` before it stores; *coded* for
+//!    vector codes, whatever the number of tokens, which adds the outliers too.
 //!
 //! **Accuracy**, elementwise: `|Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ` with `γ = K·u/(1 - K·u)`, `K = in + r + 8`,
 //! `u = 2⁻²⁴`, for products that neither overflow nor fall below f32's normal range (devices may flush those to
-//! zero). Codes minus their zero points, and table entries, are exact.
+//! zero). Codes minus their zero points, and table entries, are exact. Vector codes with outliers
+//! have the magnitudes of both in place of `|Q̃|`.
 
+pub(crate) mod coded;
 mod pack;
 mod workspace;
 
 pub use workspace::Workspace;
 
-use crate::pipeline::{Format, Kernel};
+use crate::pipeline::{CODED_TOKENS, Format, Kernel};
 use crate::{Error, Gpu, Timing};
+use coded::Coded;
 use pack::{COLUMNS, PADDING, Packed, ROWS};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_lowrank::Split;
@@ -42,6 +46,8 @@ pub struct GpuLinear {
     left: wgpu::Buffer,
     right: wgpu::Buffer,
     gather: Option<Gather>,
+    /// Vector codes: then `codes`, `scales` and `zeros` are empty.
+    coded: Option<Coded>,
 }
 
 /// What the gather kernel reads: for each column of the lines, its input column and 1/λ.
@@ -53,7 +59,8 @@ struct Gather {
 
 impl Gpu {
     /// Repacks `split` into the kernels' layout and copies it to the device. Any shape, any group size, any scale
-    /// format; `int4`, `uint4` and `nf4`; either term may be missing.
+    /// format; `int4`, `uint4`, `nf4`, and all vector codes (trellises of any window, also with a rate for each column,
+    /// and lattices, with their outliers); either term may be missing.
     ///
     /// Device memory is that of the packed codes, plus scales and factors as f32. A group size that is not a
     /// multiple of 8 pads each group to one; a group of an odd number of lines repeats its scales
@@ -61,7 +68,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a number format without a kernel, [`Error::UnsupportedActivation`] for a split that
-    /// quantizes its inputs, [`Error::UnsupportedRotation`] for one that rotates them, [`Error::LimitExceeded`] when a part is
+    /// quantizes its inputs, [`Error::UnsupportedRotation`] for one that rotates them, [`Error::UnsupportedBias`] for one with a bias, [`Error::LimitExceeded`] when a part is
     /// larger than the device can bind, and whatever the device reports.
     pub fn upload(&self, split: &Split) -> Result<GpuLinear, Error> {
         if !split.activation().is_float() {
@@ -70,10 +77,15 @@ impl Gpu {
         if split.transform().is_some_and(|transform| transform.rotation().is_some()) {
             return Err(Error::UnsupportedRotation);
         }
+        if split.bias().is_some() {
+            return Err(Error::UnsupportedBias);
+        }
         let (out, features) = split.shape();
-        let packed = split.base().map(Packed::new).transpose()?.unwrap_or_else(|| Packed {
+        let coded = split.base().map(|base| Coded::upload(self, base)).transpose()?.flatten();
+        let planar = split.base().filter(|_| coded.is_none());
+        let packed = planar.map(Packed::new).transpose()?.unwrap_or_else(|| Packed {
             format: Format::Int4,
-            lines: 0,
+            lines: if coded.is_some() { features.div_ceil(COLUMNS) } else { 0 },
             groups: 0,
             shift: 31,
             codes: Vec::new(),
@@ -108,6 +120,7 @@ impl Gpu {
                 &pack::padded(&right, features, features.div_ceil(COLUMNS) * COLUMNS),
             )?,
             gather,
+            coded,
         };
         // Send the copies off, so that a device without memory says so here.
         self.scoped("uploading", |_, queue| queue.submit([]))?;
@@ -161,7 +174,9 @@ impl GpuLinear {
     pub fn device_bytes(&self) -> u64 {
         let parts = [&self.codes, &self.scales, &self.zeros, &self.left, &self.right];
         let gather = self.gather.as_ref().map_or(0, |g| g.columns.size() + g.inverse.size());
-        parts.iter().map(|part| part.size()).sum::<u64>() + gather
+        parts.iter().map(|part| part.size()).sum::<u64>()
+            + gather
+            + self.coded.as_ref().map_or(0, Coded::device_bytes)
     }
 
     /// `Y = X·Ŵᵀ` for `x: [tokens, in]`, waiting for the result. Allocates the buffers it needs; for repeated
@@ -215,6 +230,15 @@ impl GpuLinear {
     /// The kernel for `tokens`, and how many workgroups it takes.
     fn plan(&self, tokens: usize) -> (Kernel, u64) {
         let (format, threads) = (self.format, self.gpu.threads());
+        if let Some(coded) = &self.coded {
+            let each = CODED_TOKENS[usize::from(tokens > 1)];
+            let across = (self.tiles as u64 * ROWS as u64).div_ceil(u64::from(threads));
+            let blocks = (tokens as u64).div_ceil(u64::from(each));
+            return (
+                Kernel::Coded { code: coded.code, threads, tokens: each },
+                across.saturating_mul(blocks),
+            );
+        }
         if tokens >= MATRIX_TOKENS {
             let [quads, blocks] = crate::pipeline::MATRIX_SHAPE.map(u64::from);
             let across = (4 * self.tiles as u64).div_ceil(quads);

@@ -17,7 +17,7 @@
 
 mod orthonormal;
 mod randomized;
-mod small;
+pub(crate) mod small;
 mod truncated;
 mod weighted;
 

@@ -1,5 +1,5 @@
 use super::{PLAIN, nearest};
-use crate::{Recipe, Rounds, Step, TransformRule};
+use crate::{FactorFormat, Recipe, Rounds, Step, TransformRule};
 use alloc::vec;
 use rankbit_quant::{
     Activation, Code, FloatFormat, Group, Layout, MiniFloat, PowerRule, RatioRule, ScaleRule, Scheme,
@@ -42,7 +42,7 @@ pub struct ZeroQuantFp {
     /// Format of the weight: [`Constraint::fp4`], or any other.
     pub scheme: Scheme,
     /// Rank and storage of LoRC's compensation, when it is wanted (the paper: 8).
-    pub compensation: Option<(usize, FloatFormat)>,
+    pub compensation: Option<(usize, FactorFormat)>,
 }
 
 /// ZeroQuant-FP: weights as 4-bit floats, inputs as 8-bit floats, perhaps with low-rank compensation.

@@ -15,8 +15,16 @@
 //! | `outlier_values` | scale format | `[outliers]` | what is added to the codes there |
 //! | `smooth` | f16 or f32 | `[in]` | λ |
 //! | `permutation` | u8 | `[in, bytes]` | which input each position takes, little-endian numbers of 1, 2 or 4 bytes |
-//! | `left` | factor format | `[out, r]` | L |
-//! | `right` | factor format | `[r, in]` | R |
+//! | `left` | factor format, u8 for few bits | `[out, r]`, or `[out, ⌈r·bits/8⌉]` | L |
+//! | `left_scales` | f16 | `[⌈out/64⌉, r]` | scales of L in few bits |
+//! | `right` | factor format, u8 for few bits | `[r, in]`, or `[r, ⌈in·bits/8⌉]` | R |
+//! | `right_scales` | f16 | `[r, ⌈in/64⌉]` | scales of R in few bits |
+//! | `right_rows` | u8 | `[in, s·bytes]` | of an R with s entries in every column (then `right` is `[in, s]`): their rows, little-endian numbers of 1, 2 or 4 bytes |
+//! | `sparse_values` | value format, or u8 | `[out, K]`; `[blocks, h·w]`; codes as above | kept values of S, or their codes |
+//! | `sparse_scales`, … | | | of kept values of few bits: what `scales`, `global_scale`, `scale_codes`, `scale_offset`, `zeros` are to a matrix `[out, K]` |
+//! | `sparse_starts` | u8 | `[⌈out/h⌉ + 1, 4]` | blocks: where each row of blocks starts ([`BlockMatrix`](rankbit_sparse::BlockMatrix)) |
+//! | `sparse_indices` | u8 | `[out, bytes]`; `[blocks, 2 or 4]` | N:M: packed offsets ([`NmMatrix`](rankbit_sparse::NmMatrix)); blocks: their block columns |
+//! | `bias` | f32 | `[out]` | what is added to every output |
 //!
 //! Codes of a trellis are one part of `[bytes]`, the columns' streams one after another
 //! ([`rankbit_quant::trellis::stream`]); those of a lattice `[out, bytes of a row]`.
@@ -24,9 +32,14 @@
 //! A rotation has no part: its order and its seed are in the header. Only the parts that a split has are present.
 //! All numbers are little-endian.
 
+mod factor;
+mod quantized;
+mod sparse;
 mod vector;
 
-use crate::{Error, Factor, LowRank, Split};
+pub use sparse::{KeptValues, SparseHeader, SparseLayout};
+
+use crate::{Error, FactorFormat, LowRank, Side, Split};
 use alloc::{
     borrow::ToOwned,
     format,
@@ -34,10 +47,9 @@ use alloc::{
     vec,
     vec::Vec,
 };
+use quantized::BASE;
 use rankbit_quant::transform::{Hadamard, Permutation, Smooth, Transform};
-use rankbit_quant::{
-    Activation, Code, FloatFormat, Floats, Offset, PartLengths, Quantized, Scales, Scheme, ZeroPoint,
-};
+use rankbit_quant::{Activation, FloatFormat, Floats, Scheme};
 use serde::{Deserialize, Serialize};
 
 /// Element type of a part.
@@ -62,6 +74,18 @@ pub struct Part {
     pub bytes: Vec<u8>,
 }
 
+impl Part {
+    /// A tensor of floats.
+    fn floats(name: &'static str, shape: Vec<usize>, values: &Floats) -> Self {
+        Self { name, element: PartType::Float(values.format()), shape, bytes: values.to_bytes() }
+    }
+
+    /// A tensor of bytes.
+    fn bytes(name: &'static str, shape: Vec<usize>, bytes: &[u8]) -> Self {
+        Self { name, element: PartType::U8, shape, bytes: bytes.to_owned() }
+    }
+}
+
 /// A part as a container hands it over.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct PartView<'a> {
@@ -74,7 +98,7 @@ pub struct PartView<'a> {
 }
 
 /// Names of all parts that a split can have.
-pub const PART_NAMES: [&str; 14] = [
+pub const PART_NAMES: [&str; 26] = [
     "codes",
     "scales",
     "global_scale",
@@ -88,7 +112,19 @@ pub const PART_NAMES: [&str; 14] = [
     "smooth",
     "permutation",
     "left",
+    "left_scales",
     "right",
+    "right_scales",
+    "right_rows",
+    "sparse_values",
+    "sparse_scales",
+    "sparse_global_scale",
+    "sparse_scale_codes",
+    "sparse_scale_offset",
+    "sparse_zeros",
+    "sparse_starts",
+    "sparse_indices",
+    "bias",
 ];
 
 /// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
@@ -103,6 +139,12 @@ pub struct Header {
     /// The low-rank term.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_rank: Option<LowRankHeader>,
+    /// The sparse term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<SparseHeader>,
+    /// Whether a bias is added to every output.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub bias: bool,
     /// How smoothing factors are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smooth: Option<FloatFormat>,
@@ -135,9 +177,9 @@ pub struct LowRankHeader {
     /// The rank.
     pub rank: usize,
     /// Format of L.
-    pub left: FloatFormat,
+    pub left: FactorFormat,
     /// Format of R.
-    pub right: FloatFormat,
+    pub right: FactorFormat,
 }
 
 impl Header {
@@ -166,58 +208,14 @@ fn invalid(error: serde_json::Error) -> Error {
 pub fn write(split: &Split) -> (Header, Vec<Part>) {
     let (rows, cols) = split.shape();
     let mut parts = Vec::new();
-    let floats = |name, shape: Vec<usize>, values: &Floats| Part {
-        name,
-        element: PartType::Float(values.format()),
-        shape,
-        bytes: values.to_bytes(),
-    };
     if let Some(base) = split.base() {
-        let row_bytes = base.codes().len().checked_div(rows).unwrap_or(0);
-        let trellis = matches!(base.scheme().code, Code::Trellis(_));
-        parts.push(Part {
-            name: "codes",
-            element: PartType::U8,
-            shape: if trellis { vec![base.codes().len()] } else { vec![rows, row_bytes] },
-            bytes: base.codes().to_owned(),
-        });
-        let bytes = |name, bytes: &[u8]| Part {
-            name,
-            element: PartType::U8,
-            shape: vec![bytes.len()],
-            bytes: bytes.to_owned(),
-        };
-        let (r, c) = base.grouping().scale_shape(rows);
-        let scales = base.scales();
-        if base.scheme().layout.is_planar() {
-            let nested = scales.nesting().is_some();
-            let shape = if nested { vec![scales.floats().len()] } else { vec![r, c] };
-            parts.push(floats("scales", shape, scales.floats()));
-        }
-        if let Some(global) = scales.global_scale() {
-            parts.push(floats("global_scale", vec![1], &Floats::F32(vec![global])));
-        }
-        if scales.nesting().is_some() {
-            parts.push(bytes("scale_codes", scales.packed_codes()));
-        }
-        if let Some(offset) = scales.offset() {
-            parts.push(floats("scale_offset", vec![1], &Floats::F32(vec![offset])));
-        }
-        match base.scheme().zero {
-            ZeroPoint::None | ZeroPoint::Min => {}
-            ZeroPoint::Integer | ZeroPoint::Fraction { .. } => parts.push(bytes("zeros", base.zeros())),
-            ZeroPoint::Float(format) => parts.push(Part {
-                element: PartType::Float(format),
-                shape: vec![r, c],
-                ..bytes("zeros", base.zeros())
-            }),
-        }
+        quantized::write(base, &BASE, &mut parts);
         if let Some(columns) = base.columns() {
             vector::write(columns, &mut parts);
         }
     }
     if let Some(smooth) = split.transform().and_then(Transform::smooth) {
-        parts.push(floats("smooth", vec![cols], smooth.factors()));
+        parts.push(Part::floats("smooth", vec![cols], smooth.factors()));
     }
     if let Some(permutation) = split.transform().and_then(Transform::permutation) {
         parts.push(Part {
@@ -228,18 +226,23 @@ pub fn write(split: &Split) -> (Header, Vec<Part>) {
         });
     }
     if let Some(low_rank) = split.low_rank() {
-        for (name, factor) in [("left", low_rank.left()), ("right", low_rank.right())] {
-            parts.push(floats(name, vec![factor.shape().0, factor.shape().1], factor.values()));
-        }
+        factor::write(low_rank.left(), Side::Left, &mut parts);
+        factor::write(low_rank.right(), Side::Right, &mut parts);
     }
+    if let Some(bias) = split.bias() {
+        parts.push(Part::floats("bias", vec![rows], &Floats::F32(bias.to_owned())));
+    }
+    let sparse = split.sparse().map(|matrix| sparse::write(matrix, &mut parts));
     let header = Header {
         shape: [rows, cols],
+        bias: split.bias().is_some(),
         scheme: split.base().map(|base| *base.scheme()),
         low_rank: split.low_rank().map(|lr| LowRankHeader {
             rank: lr.rank(),
-            left: lr.left().values().format(),
-            right: lr.right().values().format(),
+            left: lr.left().format(),
+            right: lr.right().format(),
         }),
+        sparse,
         smooth: split.transform().and_then(Transform::smooth).map(|smooth| smooth.factors().format()),
         permuted: split.transform().and_then(Transform::permutation).is_some(),
         rotation: split
@@ -263,8 +266,9 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
     if rows == 0 || cols == 0 {
         return Err(Error::InvalidHeader { reason: format!("empty shape [{rows}, {cols}]") });
     }
-    if header.scheme.is_none() && header.low_rank.is_none() {
-        return Err(Error::InvalidHeader { reason: "neither a scheme nor a low-rank term".to_owned() });
+    if header.scheme.is_none() && header.low_rank.is_none() && header.sparse.is_none() {
+        let reason = "neither a scheme nor a low-rank nor a sparse term".to_owned();
+        return Err(Error::InvalidHeader { reason });
     }
     let transforms = header.smooth.is_some() || header.permuted || header.rotation.is_some();
     if header.scheme.is_none() && transforms {
@@ -274,22 +278,22 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
         return Err(Error::InvalidHeader { reason: "quantized inputs without a scheme".to_owned() });
     }
     for name in PART_NAMES {
-        let described = match name {
-            "codes" => header.scheme.is_some(),
-            "scales" => header.scheme.is_some_and(|scheme| scheme.layout.is_planar()),
-            "global_scale" => header.scheme.is_some_and(|scheme| scheme.scale_format == FloatFormat::E4m3),
-            "scale_codes" => header.scheme.is_some_and(|scheme| scheme.nested.is_some()),
-            "scale_offset" => header.scheme.is_some_and(|scheme| has_offset(&scheme)),
-            "zeros" => header.scheme.is_some_and(|scheme| scheme.zero.bits(scheme.code) > 0),
+        let of_base = || BASE.describes(name, header.scheme.as_ref());
+        let of_sparse = || sparse::describes(name, header.sparse.as_ref());
+        let described = of_base().or_else(of_sparse).unwrap_or_else(|| match name {
             "smooth" => header.smooth.is_some(),
             "permutation" => header.permuted,
+            "bias" => header.bias,
             "column_scales" | "outlier_positions" | "outlier_values" => {
                 header.scheme.is_some_and(|scheme| scheme.code.is_vector())
             }
             "rates" => header.scheme.is_some_and(|scheme| vector::is_rated(&scheme)),
+            "left_scales" => factor::has_scales(header.low_rank.map(|low_rank| low_rank.left)),
+            "right_rows" => factor::has_rows(header.low_rank.map(|low_rank| low_rank.right)),
+            "right_scales" => factor::has_scales(header.low_rank.map(|low_rank| low_rank.right)),
             // The factors.
             _ => header.low_rank.is_some(),
-        };
+        });
         if !described && find(name).is_some() {
             return Err(Error::InvalidHeader {
                 reason: format!("part '{name}' is stored but not described"),
@@ -301,27 +305,13 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
     let base = match &header.scheme {
         None => None,
         Some(scheme) if scheme.code.is_vector() => Some(vector::read((rows, cols), scheme, &find)?),
-        Some(scheme) => {
-            scheme.check()?;
-            let lengths = rankbit_quant::part_lengths((rows, cols), scheme)?;
-            let codes = part("codes", PartType::U8, &[rows, lengths.codes / rows])?.to_owned();
-            let (r, c) = scheme.grouping((rows, cols))?.scale_shape(rows);
-            let scales = scales(scheme, ((r, c), &lengths), &part, &floats)?;
-            let zeros = match scheme.zero {
-                ZeroPoint::None | ZeroPoint::Min => Vec::new(),
-                ZeroPoint::Integer | ZeroPoint::Fraction { .. } => {
-                    part("zeros", PartType::U8, &[lengths.zeros])?.to_owned()
-                }
-                ZeroPoint::Float(format) => part("zeros", PartType::Float(format), &[r, c])?.to_owned(),
-            };
-            Some(Quantized::from_parts((rows, cols), *scheme, codes, scales, zeros)?)
-        }
+        Some(scheme) => Some(quantized::read((rows, cols), scheme, &BASE, &find)?),
     };
     let low_rank = match header.low_rank {
         None => None,
         Some(LowRankHeader { rank, left, right }) => {
-            let left = Factor::new((rows, rank), floats("left", left, &[rows, rank])?)?;
-            let right = Factor::new((rank, cols), floats("right", right, &[rank, cols])?)?;
+            let left = factor::read((rows, rank), left, Side::Left, &find)?;
+            let right = factor::read((rank, cols), right, Side::Right, &find)?;
             Some(LowRank::new(left, right)?)
         }
     };
@@ -349,7 +339,14 @@ pub fn read<'a>(header: &Header, find: impl Fn(&str) -> Option<PartView<'a>>) ->
         false => None,
         true => Some(Transform::new(cols, smooth, permutation, rotation)?),
     };
-    Split::new((rows, cols), transform, base, low_rank)?.with_activation(header.activation)
+    let sparse = header.sparse.map(|header| sparse::read((rows, cols), &header, &find)).transpose()?;
+    let split = Split::new((rows, cols), transform, base, low_rank)?
+        .with_sparse(sparse)?
+        .with_activation(header.activation)?;
+    match header.bias {
+        false => Ok(split),
+        true => split.with_bias(floats("bias", FloatFormat::F32, &[rows])?.to_f32()),
+    }
 }
 
 /// The bytes of a part that must be of this type and shape.
@@ -377,37 +374,4 @@ fn floats<'a>(
     let len = len.ok_or(rankbit_quant::Error::TooLarge { what: name })?;
     let bytes = part(find, name, PartType::Float(format), shape)?;
     Ok(Floats::from_bytes(bytes, format, len, name)?)
-}
-
-/// Whether nested scales of `scheme` have a number in common that is stored.
-fn has_offset(scheme: &Scheme) -> bool {
-    scheme.nested.is_some_and(|nested| nested.offset != Offset::None)
-}
-
-/// The scales that `scheme` describes, of shape `shape`.
-fn scales<'a>(
-    scheme: &Scheme,
-    (shape, lengths): ((usize, usize), &PartLengths),
-    part: &impl Fn(&'static str, PartType, &[usize]) -> Result<&'a [u8], Error>,
-    floats: &impl Fn(&'static str, FloatFormat, &[usize]) -> Result<Floats, Error>,
-) -> Result<Scales, Error> {
-    let format = scheme.scale_format;
-    if !scheme.layout.is_planar() {
-        return Ok(Floats::with_capacity(format, 0).into());
-    }
-    if let Some(nested) = scheme.nested {
-        let units = floats("scales", format, &[lengths.scales])?;
-        let codes = part("scale_codes", PartType::U8, &[lengths.scale_codes])?.to_owned();
-        let offset = match has_offset(scheme) {
-            true => floats("scale_offset", FloatFormat::F32, &[1])?.get(0),
-            false => 0.0,
-        };
-        return Ok(Scales::nested(nested, shape, codes, units, offset)?);
-    }
-    let scales = floats("scales", format, &[shape.0, shape.1])?;
-    if format == FloatFormat::E4m3 {
-        let global = floats("global_scale", FloatFormat::F32, &[1])?;
-        return Ok(scales.with_global_scale(global.get(0))?.into());
-    }
-    Ok(scales.into())
 }

@@ -16,34 +16,52 @@
 
 use super::BLOCK;
 use crate::simd::Level;
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 
 #[cfg(target_arch = "x86_64")]
 #[path = "x86.rs"]
 mod x86;
 
 /// The patterns as numbers of halves (1, 3 or 5).
-fn patterns() -> Vec<[u8; BLOCK]> {
-    let all = || {
-        (0..3_u32.pow(8)).map(|index| {
-            let mut rest = index;
-            core::array::from_fn::<u8, BLOCK, _>(|_| {
-                let digit = [1, 3, 5][(rest % 3) as usize];
-                rest /= 3;
-                digit
-            })
-        })
-    };
-    // Squared norms in quarters.
-    let norm = |a: &[u8; BLOCK]| a.iter().map(|&a| u32::from(a) * u32::from(a)).sum::<u32>();
-    let short = all().filter(|a| norm(a) <= 40);
-    let long = all().filter(|a| norm(a) == 48 && !a.contains(&5));
-    short.chain(long).take(256).collect()
-}
+pub(super) const PATTERNS: [[u8; BLOCK]; 256] = {
+    let mut all = [[0; BLOCK]; 256];
+    let mut found = 0;
+    // Squared norms in quarters: up to 40, then 48 without a 5.
+    let mut long = false;
+    let mut index = 0;
+    while found < 256 {
+        let (mut pattern, mut rest, mut norm, mut largest) = ([0; BLOCK], index, 0, 0);
+        let mut i = 0;
+        while i < BLOCK {
+            let a = [1, 3, 5][rest % 3];
+            rest /= 3;
+            pattern[i] = a;
+            norm += a * a;
+            largest = if a > largest { a } else { largest };
+            i += 1;
+        }
+        if !long && norm <= 40 || long && norm == 48 && largest < 5 {
+            all[found] = pattern;
+            found += 1;
+        }
+        index += 1;
+        if index == 6561 {
+            // 3^8: once through all.
+            (index, long) = (0, true);
+        }
+    }
+    all
+};
 
 /// Whether a pattern needs an odd number of minuses.
-fn is_odd(pattern: &[u8; BLOCK]) -> bool {
-    pattern.iter().map(|&a| u32::from(a)).sum::<u32>() / 2 % 2 == 1
+pub(super) const fn is_odd(pattern: &[u8; BLOCK]) -> bool {
+    let (mut sum, mut i) = (0, 0);
+    while i < BLOCK {
+        sum += pattern[i] / 2;
+        i += 1;
+    }
+    // Each is an odd number of halves, and their eight first halves are even.
+    sum % 2 == 1
 }
 
 /// Patterns for the encoder: coordinate by coordinate.
@@ -62,7 +80,7 @@ impl Patterns {
             norms: Box::new([0.0; 256]),
             odd: Box::new([0; 256]),
         };
-        for (place, pattern) in patterns().iter().enumerate() {
+        for (place, pattern) in PATTERNS.iter().enumerate() {
             for (coordinate, &a) in all.coordinates.iter_mut().zip(pattern) {
                 coordinate[place] = f32::from(a) / 2.0;
             }
@@ -119,19 +137,29 @@ impl Patterns {
 
 /// Patterns for the decoder: eight bytes each, in quarters (2, 6 or 10), the top bit of the last byte set where the
 /// number of minuses is odd.
-#[derive(Clone, Debug)]
-pub(super) struct Bytes(Box<[u64; 256]>);
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bytes(&'static [u64; 256]);
 
 /// Marks an odd number of minuses.
 const ODD: u64 = 1 << 63;
 
 impl Bytes {
-    pub(super) fn new() -> Self {
-        let mut table = Box::new([0; 256]);
-        for (entry, pattern) in table.iter_mut().zip(patterns()) {
-            *entry = u64::from_le_bytes(pattern.map(|a| 2 * a)) | if is_odd(&pattern) { ODD } else { 0 };
-        }
-        Self(table)
+    pub(super) const fn new() -> Self {
+        const TABLE: [u64; 256] = {
+            let mut table = [0; 256];
+            let mut at = 0;
+            while at < 256 {
+                let (mut bytes, mut i) = (PATTERNS[at], 0);
+                while i < BLOCK {
+                    bytes[i] *= 2;
+                    i += 1;
+                }
+                table[at] = u64::from_le_bytes(bytes) | if is_odd(&PATTERNS[at]) { ODD } else { 0 };
+                at += 1;
+            }
+            table
+        };
+        Self(&TABLE)
     }
 
     /// Coordinates in quarters.
@@ -164,7 +192,7 @@ impl Bytes {
                 let (bytes, out) = (&bytes[..2 * whole], &mut out[..BLOCK * whole]);
                 // SAFETY: the decoder chose these instructions only where the CPU has them; both slices have
                 // `whole` blocks.
-                unsafe { x86::values(&self.0, bytes, factor, out) };
+                unsafe { x86::values(self.0, bytes, factor, out) };
                 whole
             }
             _ => 0,
@@ -185,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_patterns_are_those_described() {
-        let all = patterns();
+        let all = PATTERNS;
         assert_eq!(all.len(), 256);
         let norm = |a: &[u8; BLOCK]| a.iter().map(|&a| u32::from(a) * u32::from(a)).sum::<u32>();
         assert_eq!(all.iter().filter(|a| norm(a) <= 40).count(), 227);

@@ -10,15 +10,19 @@
 //! ⌈in/8⌉ blocks, the last one filled up with zeros.
 //!
 //! Errors on normal values: 0.3024, 0.1722, 0.0914, which a trellis of 2^12 states beats by 14, 28 and 33 %; E8P is
-//! here for its decoder, which needs a table of 2 KiB only. Source: QuIP#, arXiv 2402.04396, section 4. Deviation: 29 of
-//! the 256 patterns are another choice than in its released code, so that files are not interchangeable.
+//! here for its decoder, which needs a table of 2 KiB only and feeds products of whole numbers ([`dot`]). Source: QuIP#,
+//! arXiv 2402.04396, section 4. Deviation: 29 of the 256 patterns are another choice than in its released code, so that
+//! files are not interchangeable.
 
+pub mod dot;
 mod e8;
 mod e8p;
 
 use crate::simd::Level;
 use alloc::vec::Vec;
 
+/// Factor of E8P alone.
+const E8P_FACTOR: f32 = 0.95;
 /// Weights of a block.
 pub const BLOCK: usize = 8;
 
@@ -44,14 +48,25 @@ impl Lattice {
         }
     }
 
-    /// Factors of the first stage and of the second.
-    const fn factors(self) -> (f32, f32) {
+    /// Factors of the first stage and of the second (0 where there is none).
+    pub const fn factors(self) -> (f32, f32) {
         match self {
-            Self::E8p => (0.95, 0.0),
+            Self::E8p => (E8P_FACTOR, 0.0),
             Self::E8p3 => (1.0, 0.5),
             Self::E8p4 => (1.12, 0.29),
         }
     }
+}
+
+/// The 256 patterns of E8P in halves (1, 3 or 5), by code, and whether each needs an odd number of minuses: what another
+/// decoder needs.
+pub fn patterns() -> impl ExactSizeIterator<Item = ([u8; BLOCK], bool)> {
+    e8p::PATTERNS.iter().map(|pattern| (*pattern, e8p::is_odd(pattern)))
+}
+
+/// The 256 points of the second stage of [`Lattice::E8p3`], by code: multiples of ½ from −2 to 2.
+pub fn short_points() -> Vec<[f32; BLOCK]> {
+    e8::points()
 }
 
 /// What encodes blocks.

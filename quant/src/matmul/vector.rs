@@ -1,9 +1,10 @@
 //! Products from vector codes. Trellis: a block of rows at a time, columns one after another into its sums; lattice: a
-//! row at a time.
+//! row at a time, E8P in whole numbers wherever those are as exact as floats ([`whole`]).
 
 use super::{ROWS_PER_TASK, dot, run};
-use crate::Quantized;
+use crate::lattice::dot::Inputs;
 use crate::vector::Decoder;
+use crate::{Quantized, float};
 use alloc::{vec, vec::Vec};
 
 /// Rows of a trellis that one task handles: a multiple of 32.
@@ -32,6 +33,10 @@ pub(super) fn products(
         }
         finish(row, values);
     };
+    let multiplier = decoder.multiplier();
+    let inputs = scaled.chunks_exact(features.max(1));
+    let whole: Vec<_> = inputs.map(|x| multiplier.as_ref().and_then(|_| whole(x))).collect();
+    let all_whole = whole.iter().all(Option::is_some);
     let rows = if decoder.runs_down() { ROWS_OF_TRELLIS } else { ROWS_PER_TASK };
     let task = |block: usize| {
         let first = block * rows;
@@ -47,9 +52,17 @@ pub(super) fn products(
         } else {
             let mut row = vec![0.0; features];
             for (i, values) in values.chunks_exact_mut(tokens.max(1)).enumerate() {
-                decoder.plain_row(first + i, &mut row);
-                for (value, x) in values.iter_mut().zip(scaled.chunks_exact(features.max(1))) {
-                    *value = dot(&row, x);
+                if !all_whole {
+                    decoder.plain_row(first + i, &mut row);
+                }
+                let inputs = scaled.chunks_exact(features.max(1)).zip(&whole);
+                for (value, (x, whole)) in values.iter_mut().zip(inputs) {
+                    *value = match (&multiplier, whole) {
+                        (Some(multiplier), Some(whole)) => {
+                            float::narrow(multiplier.dot(decoder.row_codes(first + i), whole))
+                        }
+                        _ => dot(&row, x),
+                    };
                 }
             }
         }
@@ -66,6 +79,22 @@ pub(super) fn products(
     true
 }
 
+/// Inputs in three planes of whole numbers, where no input is so far above the rest that those lose what floats keep.
+///
+/// ```text
+/// |Σ w·e| ≤ Σ|w|·max|x|·254⁻³ ≤ 1.48·n·1.03·u·max|x|     Σ|w|² ≤ 12 and a shift of ¼ in a block of 8:  Σ|w| ≤ 1.48·n
+/// Σ|w|·|x| ≥ ¼·Σ|x|                                     so in·u·Σ|w|·|x| is no less while 8·max|x| ≤ Σ|x|
+/// ```
+/// (with the padding of the last block, from 64 inputs on), which leaves 2·u for scales and the rounding at the end: the
+/// bound of [`super`] holds.
+fn whole(x: &[f32]) -> Option<Inputs> {
+    let (sum, largest) = x.iter().fold((0.0, 0.0_f64), |(sum, largest), x| {
+        let x = f64::from(x.abs());
+        (sum + x, largest.max(x))
+    });
+    if x.len() >= 64 && 8.0 * largest <= sum { Inputs::new(x, 3) } else { None }
+}
+
 /// `Σ_j u_j · value_ij` for rows `first ..`, by token.
 fn sums_down(
     decoder: &Decoder<'_>,
@@ -80,6 +109,10 @@ fn sums_down(
     let mut streams = decoder.column_decoder();
     let features = decoder.column_scales.len();
     for column in 0..features {
+        if let [sums] = sums.as_mut_slice() {
+            decoder.column_add(&mut streams, column, first, scaled[column], sums);
+            continue;
+        }
         if !decoder.column_into(&mut streams, column, first, &mut values) {
             continue;
         }

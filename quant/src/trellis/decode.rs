@@ -3,11 +3,10 @@
 //! ```text
 //! value of row i = Tw[ bits k·(i+1) − L … k·(i+1) − 1 of the ring ]        Tw: the table in the order of windows
 //! ```
-//! A block of rows is decoded from a flat copy of its bits, with the 32 before them in the ring in front: then no
-//! window wraps, and eight rows are k whole bytes on. AVX2: one 8-byte load holds the windows of four rows (3k + L + 7
-//! bits at most), shifted apart in 64-bit lanes; values by gather.
+//! A block of rows is decoded from its bits with the 32 before them in the ring in front (a copy, where the ring
+//! closes): then no window wraps, and eight rows are k whole bytes on.
 
-use super::stream::ROWS;
+use super::stream::{LARGEST_RATE, ROWS};
 use crate::simd::Level;
 use alloc::vec::Vec;
 
@@ -44,30 +43,56 @@ impl Decoder {
     /// # Panics
     /// When the rows are no blocks, not in the ring, or the table has not 2^L entries.
     pub fn values(&mut self, stream: &[u8], rate: u8, table: &[f32], first: usize, out: &mut [f32]) {
+        if rate == 0 {
+            out.fill(0.0);
+        } else {
+            self.run(stream, rate, table, first, None, out);
+        }
+    }
+
+    /// `sums += factor · values` for the values of [`Decoder::values`], in one pass: the same bits as that and
+    /// [`Decoder::add`].
+    ///
+    /// # Panics
+    /// As [`Decoder::values`].
+    pub fn accumulate(
+        &mut self,
+        stream: &[u8],
+        rate: u8,
+        table: &[f32],
+        first: usize,
+        factor: f32,
+        sums: &mut [f32],
+    ) {
+        self.run(stream, rate, table, first, Some(factor), sums);
+    }
+
+    /// Values of rows `first ..` to `out`, or `factor` times the values added to it.
+    fn run(
+        &mut self,
+        stream: &[u8],
+        rate: u8,
+        table: &[f32],
+        first: usize,
+        factor: Option<f32>,
+        out: &mut [f32],
+    ) {
         assert!(first.is_multiple_of(ROWS) && out.len().is_multiple_of(ROWS), "whole blocks of 32 rows");
         assert!(table.len() == 1 << self.window, "a table of 2^L entries");
+        assert!(rate <= LARGEST_RATE, "at most 8 bits a weight");
         if rate == 0 || out.is_empty() {
-            out.fill(0.0);
             return;
         }
         let bits = usize::from(rate);
-        let (from, len) = (first / 8 * bits, out.len() / 8 * bits);
-        let flat = &mut self.flat;
-        flat.clear();
-        flat.extend_from_slice(match from.checked_sub(BEFORE) {
-            Some(before) => &stream[before..from],
-            None => &stream[stream.len() - BEFORE..],
-        });
-        flat.extend_from_slice(&stream[from..from + len]);
-        flat.extend_from_slice(&[0; BEHIND]);
+        let flat = flat(stream, first / 8 * bits, out.len() / 8 * bits, &mut self.flat);
         match self.level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::Avx512 => {
-                // SAFETY: `Decoder::new` let this choice stand only where the CPU has the instructions. The copy has
+                // SAFETY: `Decoder::new` let this choice stand only where the CPU has the instructions. `flat` has
                 // BEFORE + k·len/8 + BEHIND bytes, the table 2^L entries, asserted above.
-                unsafe { x86::values(flat, rate, self.window, table, out) };
+                unsafe { x86::values(flat, (rate, self.window), table, factor, out) };
             }
-            _ => portable(flat, rate, self.window, table, out),
+            _ => portable(flat, (rate, self.window), table, factor, out),
         }
     }
 
@@ -96,15 +121,33 @@ fn add(factor: f32, values: &[f32], sums: &mut [f32]) {
     }
 }
 
-/// One row after another from the flat copy.
-fn portable(flat: &[u8], rate: u8, window: u8, table: &[f32], out: &mut [f32]) {
+/// `len` bytes of the ring from byte `from` on, with [`BEFORE`] bytes of the ring in front and [`BEHIND`] of anything
+/// behind: a part of `stream` itself, or of a copy of it in `buffer` where the ring closes.
+fn flat<'a>(stream: &'a [u8], from: usize, len: usize, buffer: &'a mut Vec<u8>) -> &'a [u8] {
+    let inside = from.checked_sub(BEFORE).and_then(|start| stream.get(start..from + len + BEHIND));
+    if let Some(part) = inside {
+        return part;
+    }
+    buffer.clear();
+    buffer.extend_from_slice(match from.checked_sub(BEFORE) {
+        Some(before) => &stream[before..from],
+        None => &stream[stream.len() - BEFORE..],
+    });
+    buffer.extend_from_slice(&stream[from..from + len]);
+    buffer.extend_from_slice(&[0; BEHIND]);
+    buffer
+}
+
+/// One row after another from the flat bits: values to `out`, or `factor` times the values added to it.
+fn portable(flat: &[u8], (rate, window): (u8, u8), table: &[f32], factor: Option<f32>, out: &mut [f32]) {
     let (rate, window) = (usize::from(rate), usize::from(window));
     let mask = (1 << window) - 1;
     let mut bit = 8 * BEFORE + rate - window;
-    for value in out {
+    for out in out {
         let at = bit / 8;
         let bits = u32::from_le_bytes([flat[at], flat[at + 1], flat[at + 2], flat[at + 3]]);
-        *value = table[(bits >> (bit % 8)) as usize & mask];
+        let value = table[(bits >> (bit % 8)) as usize & mask];
+        *out = factor.map_or(value, |factor| *out + factor * value);
         bit += rate;
     }
 }
@@ -134,6 +177,11 @@ mod tests {
                     for (first, len) in [(32, 64), (128, 32), (0, 32)] {
                         decoder.values(&bytes, rate, &table, first, &mut out[..len]);
                         assert_eq!(out[..len], expected[first..first + len]);
+                        // In one pass what takes two.
+                        let (mut one, mut two) = (vec![0.75; len], vec![0.75; len]);
+                        decoder.accumulate(&bytes, rate, &table, first, -0.3, &mut one);
+                        decoder.add(-0.3, &out[..len], &mut two);
+                        assert_eq!(one, two, "L {window} k {rate} {set:?}");
                     }
                 }
             }

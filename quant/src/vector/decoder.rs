@@ -1,9 +1,10 @@
 //! Rows of values from stored vector codes.
 
 use super::{ColumnParts, scale};
+use crate::lattice::{self, Lattice, dot};
 use crate::simd::Level;
 use crate::trellis::{decode, stream, table};
-use crate::{Code, Quantized, Rate, Trellis, lattice};
+use crate::{Code, Quantized, Rate, Trellis};
 use alloc::{borrow::Cow, vec, vec::Vec};
 
 /// A matrix of vector codes with everything that its rows and columns share at hand.
@@ -101,11 +102,38 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// [`Decoder::column_into`] times `factor` added to `sums`, in one pass.
+    pub(crate) fn column_add(
+        &self,
+        decoder: &mut decode::Decoder,
+        column: usize,
+        first: usize,
+        factor: f32,
+        sums: &mut [f32],
+    ) {
+        if let Some((rate @ 1.., _, stream, table)) = self.column(column)
+            && self.column_scales[column] != 0.0
+        {
+            decoder.accumulate(stream, rate, table, first, factor, sums);
+        }
+    }
+
     /// Values of a row without scales, for codes that run along the rows.
     pub(crate) fn plain_row(&self, row: usize, out: &mut [f32]) {
         if let Kind::Lattice(decoder) = &self.code {
             decoder.values(self.matrix.row_codes(row), out);
         }
+    }
+
+    /// What multiplies rows of E8P with whole numbers, for that code.
+    pub(crate) fn multiplier(&self) -> Option<dot::Multiplier> {
+        let e8p = self.matrix.scheme().code == Code::Lattice(Lattice::E8p);
+        e8p.then(|| dot::Multiplier::new(self.level))
+    }
+
+    /// Codes of a row, for codes that run along the rows.
+    pub(crate) fn row_codes(&self, row: usize) -> &[u8] {
+        self.matrix.row_codes(row)
     }
 
     /// Row `row`, decoded.

@@ -119,8 +119,9 @@ pub(crate) fn assemble(
 ///
 /// A path of least error overall (weights rs²) pays for loud outputs with quiet ones; one that counts each output
 /// relative to itself (weights 1) has more error overall. Nothing here tells which outputs matter, and the geometric
-/// mean of the two is better than either: on a sentence encoder at 2 bits errors of weights and of held-out outputs
-/// stay within 1 % of the first's, and the embeddings' cosine comes near the second's.
+/// mean of the two has most of both: on a sentence encoder at 2 bits errors of weights and held-out outputs and the
+/// embeddings' cosine are 0.258, 0.204, 0.797 by the first, 0.265, 0.210, 0.822 by the second, 0.260, 0.205, 0.810 by
+/// the mean (of three orders of the rows, which change the cosines by 0.002).
 fn trellis_plain(
     weight: &[f32],
     shape: (usize, usize),
@@ -157,7 +158,7 @@ fn trellis_plain(
 /// ```
 /// over the columns that have codes, without outliers. The least squares scale shrinks: what is left of a row at few
 /// bits is smaller than the row, in every layer. Half-way to the scale that keeps the norm costs no more error than
-/// the unfitted scale has.
+/// the unfitted scale has, and lifts the cosine above to 0.815.
 fn refit(weight: &[f32], prepared: &Prepared, columns: &[Coded], values: &[Vec<f32>]) -> Vec<f32> {
     let (rows, cols) = (prepared.rows, columns.len());
     let (mut wq, mut qq, mut ww) = (vec![0.0_f64; rows], vec![0.0_f64; rows], vec![0.0_f64; rows]);

@@ -19,60 +19,50 @@
 pub mod reference;
 
 mod block;
+mod codes;
+mod instructions;
 mod portable;
 mod prepared;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use block::apply_block;
+pub use codes::PreparedCodes;
 pub use prepared::Prepared;
 
-/// An instruction set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Path {
-    /// What every machine has.
-    Portable,
-    /// AVX2 and FMA.
-    Avx2,
-    /// AVX-512 F and DQ.
-    Avx512,
+use crate::{Error, dense};
+use alloc::vec::Vec;
+use rankbit_linalg::faer::{MatMut, MatRef};
+
+/// Rows of one task.
+const TASK_ROWS: usize = 256;
+
+/// Whether inputs and outputs fit a matrix `[out, in]`.
+fn check_shapes(
+    (out, features): (usize, usize),
+    x: MatRef<'_, f32>,
+    y: MatRef<'_, f32>,
+) -> Result<(), Error> {
+    let tokens = x.nrows();
+    for (what, expected, found) in
+        [("activations", (tokens, features), x.shape()), ("output", (tokens, out), y.shape())]
+    {
+        if expected != found {
+            return Err(Error::ShapeMismatch { what, expected, found });
+        }
+    }
+    Ok(())
 }
 
-impl Path {
-    /// All, slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
-
-    /// The fastest on this machine. Without `std`: of the instruction sets that the crate was compiled for.
-    pub fn best() -> Self {
-        let available = Self::ALL.into_iter().rev().find(|path| path.is_available());
-        available.unwrap_or(Self::Portable)
+/// `task(first row, its columns of y)` for every [`TASK_ROWS`] rows of the matrix, in parallel with `std`.
+fn tasks(y: MatMut<'_, f32>, task: impl Fn(usize, MatMut<'_, f32>) + Sync + Send) {
+    let mut parts = Vec::with_capacity(y.ncols().div_ceil(TASK_ROWS));
+    let (mut rest, mut first) = (y, 0);
+    while rest.ncols() > 0 {
+        let len = TASK_ROWS.min(rest.ncols());
+        let (part, after) = rest.split_at_col_mut(len);
+        parts.push((first, part));
+        (rest, first) = (after, first + len);
     }
-
-    /// Whether this machine has it.
-    pub fn is_available(self) -> bool {
-        match self {
-            Self::Portable => true,
-            #[cfg(all(target_arch = "x86_64", feature = "std"))]
-            Self::Avx2 => std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"),
-            #[cfg(all(target_arch = "x86_64", feature = "std"))]
-            Self::Avx512 => {
-                std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512dq")
-            }
-            #[cfg(not(all(target_arch = "x86_64", feature = "std")))]
-            Self::Avx2 => cfg!(all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma")),
-            #[cfg(not(all(target_arch = "x86_64", feature = "std")))]
-            Self::Avx512 => {
-                cfg!(all(target_arch = "x86_64", target_feature = "avx512f", target_feature = "avx512dq"))
-            }
-        }
-    }
-
-    /// The name used in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-        }
-    }
+    dense::each(parts, |(first, part)| task(first, part));
 }

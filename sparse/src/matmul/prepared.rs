@@ -1,9 +1,10 @@
 //! The order in which the kernels read an N:M matrix, and the loops around them.
 
+use super::instructions::Kernels;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
-use super::{Path, portable};
-use crate::{Error, NmMatrix, NmPattern, dense};
+use super::{check_shapes, portable, tasks};
+use crate::{Error, NmMatrix, NmPattern};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
 
@@ -13,8 +14,6 @@ pub(super) const ROWS: usize = 16;
 pub(super) const FEW: usize = 4;
 /// Floats after the end of an activation that a kernel may read (and not use).
 pub(super) const SLACK: usize = 32;
-/// Rows of one task.
-const TASK_ROWS: usize = 256;
 /// Columns of which all tokens of a panel should stay in the second-level cache, as bytes.
 const OUTER_BYTES: usize = 256 << 10;
 /// The same for the first-level cache.
@@ -141,45 +140,35 @@ impl Prepared {
         self.lines.len() * size_of::<Line>()
     }
 
-    /// `Y = X·Sᵀ` as a new matrix `[tokens, out]`, on the best path.
+    /// `Y = X·Sᵀ` as a new matrix `[tokens, out]`.
     ///
     /// # Errors
     /// As [`Prepared::apply_into`].
     pub fn apply(&self, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
         let mut y = Mat::zeros(x.nrows(), self.shape.0);
-        self.apply_into(Path::best(), x, y.as_mut())?;
+        self.apply_into(x, y.as_mut())?;
         Ok(y)
     }
 
-    /// `Y = X·Sᵀ` for `x: [tokens, in]` into `y: [tokens, out]`, on `path`; see the [module](super).
+    /// `Y = X·Sᵀ` for `x: [tokens, in]` into `y: [tokens, out]`; see the [module](super).
     ///
     /// Cost 2·tokens·out·K flops for K kept entries per row.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] when `x` or `y` does not fit; [`Error::Unsupported`] for a path that this machine does
-    /// not have.
-    pub fn apply_into(&self, path: Path, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> Result<(), Error> {
-        let ((out, features), tokens) = (self.shape, x.nrows());
-        for (what, expected, found) in
-            [("activations", (tokens, features), x.shape()), ("output", (tokens, out), y.shape())]
-        {
-            if expected != found {
-                return Err(Error::ShapeMismatch { what, expected, found });
-            }
-        }
-        if !path.is_available() {
-            return Err(Error::Unsupported { format: path.name(), reason: "this machine does not have it" });
-        }
+    /// [`Error::ShapeMismatch`] when `x` or `y` does not fit.
+    pub fn apply_into(&self, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> Result<(), Error> {
+        check_shapes(self.shape, x, y.as_ref())?;
+        let (kernels, tokens) = (Kernels::current(), x.nrows());
         let mut first = 0;
         while first < tokens {
             let rest = tokens - first;
-            let width = if rest <= FEW { rest } else { self.width(path, rest) };
+            let width = if rest <= FEW { rest } else { self.width(kernels, rest) };
             let len = width.min(rest);
             let (x, y) = (x.subrows(first, len), y.as_mut().subrows_mut(first, len));
             if len <= FEW {
-                self.few(path, x, y);
+                self.few(kernels, x, y);
             } else {
-                self.many(path, width, x, y);
+                self.many(kernels, width, x, y);
             }
             first += len;
         }
@@ -187,10 +176,11 @@ impl Prepared {
     }
 
     /// Tokens of a panel: 1, 2 or 4 vectors, so that a chunk's columns fit the first-level cache.
-    fn width(&self, path: Path, tokens: usize) -> usize {
-        let lanes = match path {
-            Path::Avx512 | Path::Portable => 16,
-            Path::Avx2 => 8,
+    fn width(&self, kernels: Kernels, tokens: usize) -> usize {
+        let lanes = match kernels {
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx2 => 8,
+            _ => 16,
         };
         let chunk = self.plan.columns(1, self.pattern.keep()) * size_of::<f32>();
         let fits = |vectors: usize| chunk * lanes * vectors <= 3 * INNER_BYTES;
@@ -199,23 +189,23 @@ impl Prepared {
     }
 
     /// At most [`FEW`] tokens.
-    fn few(&self, path: Path, x: MatRef<'_, f32>, y: MatMut<'_, f32>) {
+    fn few(&self, kernels: Kernels, x: MatRef<'_, f32>, y: MatMut<'_, f32>) {
         let (tokens, features) = x.shape();
         let stride = features + SLACK;
         let mut rows = vec![0.0; tokens * stride];
         for (t, row) in rows.chunks_exact_mut(stride).enumerate() {
             row.iter_mut().zip(x.row(t).iter()).for_each(|(to, from)| *to = *from);
         }
-        self.tasks(y, |first, mut y| {
+        tasks(y, |first, mut y| {
             let mut sums = [[0.0; ROWS]; FEW];
             for top in (0..y.ncols()).step_by(ROWS) {
                 let tile = &self.lines[(first + top) / ROWS * self.plan.tile()..][..self.plan.tile()];
                 let sums = &mut sums[..tokens];
-                match path {
+                match kernels {
                     #[cfg(target_arch = "x86_64")]
-                    Path::Avx512 => x86::few_512(&self.plan, tile, &rows, stride, sums),
+                    Kernels::Avx512 { .. } => x86::few_512(&self.plan, tile, &rows, stride, sums),
                     #[cfg(target_arch = "x86_64")]
-                    Path::Avx2 => x86::few_256(&self.plan, tile, &rows, stride, sums),
+                    Kernels::Avx2 => x86::few_256(&self.plan, tile, &rows, stride, sums),
                     _ => portable::few(&self.plan, tile, &rows, stride, sums),
                 }
                 for (t, sums) in sums.iter().enumerate() {
@@ -228,14 +218,14 @@ impl Prepared {
     }
 
     /// A panel of up to `width` tokens.
-    fn many(&self, path: Path, width: usize, x: MatRef<'_, f32>, y: MatMut<'_, f32>) {
+    fn many(&self, kernels: Kernels, width: usize, x: MatRef<'_, f32>, y: MatMut<'_, f32>) {
         let mut room = Vec::new();
         let panel = transposed(x, width, &mut room);
         let (plan, keep) = (&self.plan, self.pattern.keep());
         let token_bytes = width * size_of::<f32>();
         let chunks_in = |bytes: usize| (bytes / (plan.columns(1, keep) * token_bytes)).max(1);
         let (outer, inner) = (chunks_in(OUTER_BYTES), chunks_in(INNER_BYTES));
-        self.tasks(y, |first, mut y| {
+        tasks(y, |first, mut y| {
             let rows = y.ncols().next_multiple_of(ROWS);
             let mut room = Vec::new();
             let sums = aligned(&mut room, rows * width);
@@ -248,11 +238,13 @@ impl Prepared {
                             let tile = &self.lines[(first + top) / ROWS * plan.tile()..][..plan.tile()];
                             let sums = &mut sums[top * width..(top + ROWS) * width];
                             let work = Sums { panel, sums };
-                            match path {
+                            match kernels {
                                 #[cfg(target_arch = "x86_64")]
-                                Path::Avx512 => x86::panel_512(plan, tile, chunks.clone(), width, work),
+                                Kernels::Avx512 { .. } => {
+                                    x86::panel_512(plan, tile, chunks.clone(), width, work)
+                                }
                                 #[cfg(target_arch = "x86_64")]
-                                Path::Avx2 => x86::panel_256(plan, tile, chunks.clone(), width, work),
+                                Kernels::Avx2 => x86::panel_256(plan, tile, chunks.clone(), width, work),
                                 _ => portable::panel(plan, tile, chunks.clone(), width, work),
                             }
                         }
@@ -266,19 +258,6 @@ impl Prepared {
                 }
             }
         });
-    }
-
-    /// `task(first row, its columns of y)` for every [`TASK_ROWS`] rows, in parallel with `std`.
-    fn tasks(&self, y: MatMut<'_, f32>, task: impl Fn(usize, MatMut<'_, f32>) + Sync + Send) {
-        let mut parts = Vec::with_capacity(self.shape.0.div_ceil(TASK_ROWS));
-        let (mut rest, mut first) = (y, 0);
-        while rest.ncols() > 0 {
-            let len = TASK_ROWS.min(rest.ncols());
-            let (part, after) = rest.split_at_col_mut(len);
-            parts.push((first, part));
-            (rest, first) = (after, first + len);
-        }
-        dense::each(parts, |(first, part)| task(first, part));
     }
 }
 

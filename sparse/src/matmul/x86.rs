@@ -18,7 +18,7 @@
 //! - `tile` has `plan.tile()` lines, chunk c from line `c·(chunk + 1)`;
 //! - for every slot `base[s] + index < in`, and rows past the end have index 0;
 //! - `panel` has `in·width` entries, `x` has rows of `stride = in + SLACK` with `SLACK = 32 ≥ W`;
-//! - the instruction set was detected before ([`Path::is_available`](super::Path::is_available)).
+//! - the instruction set was detected before ([`Kernels::current`](super::instructions::Kernels)).
 
 use super::prepared::{Line, Plan, ROWS, Sums};
 use core::arch::x86_64::*;

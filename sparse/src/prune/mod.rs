@@ -9,13 +9,17 @@
 //! | [`refit`] | given | the best of that mask (conjugate gradients) | m·n² per iteration |
 //! | [`admm`] | alternating with dense solutions, all columns at once | as [`refit`] | some 30 times 2·m·n² |
 //!
+//! [`prune()`] runs any of them, and the criteria without compensation, by a value: a [`Pruner`].
+//!
 //! H is the Gram matrix of the layer's inputs, damped as asked; its scale does not matter. m outputs, n inputs.
 
 mod admm;
+mod pruner;
 mod refit;
 mod sparse_gpt;
 
 pub use admm::{AdmmOptions, admm};
+pub use pruner::{Context, Pruner, prune};
 pub use refit::{RefitOptions, refit};
 pub use sparse_gpt::{SparseGptOptions, sparse_gpt};
 

@@ -100,7 +100,7 @@ impl Values {
 }
 
 /// Floats with a sign and a zero.
-fn check_format(format: FloatFormat) -> Result<(), Error> {
+pub(super) fn check_format(format: FloatFormat) -> Result<(), Error> {
     match format {
         FloatFormat::F32 | FloatFormat::F16 | FloatFormat::Bf16 => Ok(()),
         _ => Err(Error::Unsupported {

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
+use rankbit::lowrank::FactorFormat;
 use rankbit::quant::{FloatFormat, Group};
+use rankbit::sparse::Pattern;
 
 use crate::error::Error;
-use crate::method::{self, Activations, Family, Method, Plan, Request, RounderName};
-use crate::{candidates, describe, select};
+use crate::method::{self, Activations, Codes, Method, Plan, Request, RounderName, Smooth};
+use crate::{candidates, describe, select, sparsity};
 
 /// Arguments of `compress`.
 #[derive(clap::Args, Debug)]
@@ -19,8 +21,10 @@ pub(crate) struct Args {
     /// The compressed checkpoint (safetensors). An existing file is replaced once the new one is whole.
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     pub(crate) output: Option<PathBuf>,
-    /// How matrices are split [default: best; rtn where a flag names what best decides itself, such as --format].
-    #[arg(long, value_enum, hide_default_value = true)]
+    /// How matrices are split [default: best; rtn where a flag names what best decides itself, such as --format; with
+    /// --sparsity alone magnitude, with --calib too sparsegpt]; --help lists the methods by family.
+    #[arg(long, value_enum, hide_default_value = true, hide_possible_values = true,
+          long_help = describe::methods())]
     method: Option<Method>,
     /// The number format of the quantized term [default: nf4]. With --budget a list, separated by commas, to choose
     /// from [default: integers of 2 to 8 bits, nf2 to nf4, and GGUF blocks where the rounder fills them].
@@ -33,7 +37,7 @@ pub(crate) struct Args {
     bits: Option<f64>,
     /// What best may store [default: trellis].
     #[arg(long, value_enum)]
-    formats: Option<Family>,
+    formats: Option<Codes>,
     /// Best in a quarter of the time, for 1 to 11 % more error.
     #[arg(long)]
     fast: bool,
@@ -46,6 +50,12 @@ pub(crate) struct Args {
     /// Rank of the low-rank term [default: 16].
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
+    /// Which weights may stay: N:M keeps N of every M inputs (2:4, 1:8), N:Mt in both directions, 0.5 drops that share of
+    /// all weights, 16x16:0.5 of all blocks. To a method that prunes it is the matrix itself [default: 2:4], its kept
+    /// weights stored as --format says [default: f16]; beside any other method it keeps the weights that few bits serve
+    /// worst, in f16.
+    #[arg(long, value_name = "PATTERN", value_parser = sparsity::parse, help_heading = "Sparse term")]
+    sparsity: Option<Pattern>,
     /// Calibration: activations or their moments (safetensors; see scripts/capture.py).
     #[arg(long, value_name = "ACTS")]
     pub(crate) calib: Option<PathBuf>,
@@ -68,13 +78,17 @@ pub(crate) struct Args {
     /// How scales are stored: f32, f16 or bf16 [default: f16, f32 for nf4].
     #[arg(long, value_parser = method::parse_float)]
     scale: Option<FloatFormat>,
-    /// How low-rank factors are stored: f32, f16 or bf16 [default: f16].
-    #[arg(long, value_parser = method::parse_float)]
-    factors: Option<FloatFormat>,
-    /// Smoothing strength, 0 to 1, for any method that quantizes; needs --calib [default: 0.5 for svdquant and
-    /// smoothquant, none for the others].
-    #[arg(long, value_name = "ALPHA", value_parser = method::parse_smooth)]
-    smooth: Option<f64>,
+    /// Share of its parameters that each matrix keeps, for methods of low rank alone: its rank follows [default: 0.5 for
+    /// welore, --rank for the others].
+    #[arg(long, value_name = "SHARE", value_parser = method::parse_keep)]
+    keep: Option<f64>,
+    /// How low-rank factors are stored: f32, f16, bf16, int8 or int4 [default: f16].
+    #[arg(long, value_parser = method::parse_factors)]
+    factors: Option<FactorFormat>,
+    /// Smoothing strength, 0 to 1, or 'search' for the one of least output error, for any method that quantizes; needs
+    /// --calib [default: 0.5 for svdquant and smoothquant, none for the others].
+    #[arg(long, value_name = "ALPHA|search", value_parser = method::parse_smooth)]
+    smooth: Option<Smooth>,
     /// What the inputs of the quantized term become when the file is used [default: the method's own, mostly float].
     #[arg(long, value_enum)]
     activations: Option<Activations>,
@@ -125,7 +139,7 @@ pub(super) fn cores() -> usize {
 }
 
 impl Args {
-    /// The method: best, unless a flag says what best decides itself.
+    /// The method: best, unless a flag says what best decides itself; pruning for a sparsity.
     fn method(&self) -> Method {
         let says = !self.format.is_empty()
             || self.group.is_some()
@@ -134,10 +148,16 @@ impl Args {
             || self.act_order
             || self.scale.is_some()
             || self.factors.is_some()
+            || self.keep.is_some()
             || self.smooth.is_some()
             || self.rotate
             || self.rounds.is_some();
-        self.method.unwrap_or(if says { Method::Rtn } else { Method::Best })
+        self.method.unwrap_or(match (self.sparsity, &self.calib) {
+            (Some(_), None) => Method::Magnitude,
+            (Some(_), Some(_)) => Method::Sparsegpt,
+            (None, _) if says => Method::Rtn,
+            (None, _) => Method::Best,
+        })
     }
 
     /// Bits per weight to spend; none where a plan is read, or where a format is what decides.
@@ -164,9 +184,11 @@ impl Args {
             (!self.format.is_empty(), "--format"),
             (self.group.is_some(), "--group"),
             (self.rank.is_some(), "--rank"),
+            (self.sparsity.is_some(), "--sparsity"),
             (self.rounder.is_some(), "--rounder"),
             (self.act_order, "--act-order"),
             (self.scale.is_some(), "--scale"),
+            (self.keep.is_some(), "--keep"),
             (self.factors.is_some(), "--factors"),
             (self.smooth.is_some(), "--smooth"),
             (self.activations.is_some(), "--activations"),
@@ -188,15 +210,21 @@ impl Args {
             format: candidates::first(&self.format),
             group: self.group,
             rank: self.rank,
+            sparsity: self.sparsity,
             rounder: self.rounder,
             act_order: self.act_order,
             scale: self.scale,
             factors: self.factors,
-            smooth: self.smooth,
+            keep: self.keep,
+            smooth: match self.smooth {
+                Some(Smooth::Fixed(alpha)) => Some(alpha),
+                Some(Smooth::Search) | None => None,
+            },
+            search: self.smooth == Some(Smooth::Search),
             activations: self.activations,
             rotate: self.rotate,
             rounds: self.rounds,
-            family: self.formats,
+            codes: self.formats,
             fast: self.fast,
             calibrated: self.calib.is_some(),
             seed: self.seed.unwrap_or(0),

@@ -54,8 +54,17 @@ fn description(job: &Job) -> String {
         let group = json_group(&scheme);
         text.push_str(&format!(", format {format}, group {group}, {} scales", scheme.scale_format.name()));
     }
+    if let Some(pattern) = &plan.sparsity {
+        text.push_str(&format!(", sparsity {}", crate::sparsity::name(pattern)));
+    }
     if let Some(rank) = plan.rank {
         text.push_str(&format!(", rank {rank} in {}", plan.factors.name()));
+    }
+    if let Some(keep) = plan.keep {
+        text.push_str(&format!(", {:.0} % of the parameters in {}", 100.0 * keep, plan.factors.name()));
+    }
+    if plan.search {
+        text.push_str(", smoothing searched");
     }
     if let Some(alpha) = plan.smooth {
         text.push_str(&format!(", smoothing {alpha}"));

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use rankbit::linalg::faer::MatRef;
-use rankbit::lowrank::split::file::{self, Part};
 use rankbit::lowrank::plan::Loss;
+use rankbit::lowrank::split::file::{self, Part};
 use rankbit::lowrank::{Input, Recipe, Step, fit, preset};
 use rankbit::quant::{Scheme, part_lengths, scheme};
 
@@ -27,6 +27,7 @@ use crate::method::{Method, Plan, scheme_in};
 use crate::progress::Progress;
 use crate::report::{json, terminal};
 use crate::select::{Chosen, Filter, Skipped};
+use crate::sparsity;
 
 /// Everything that is known before the first tensor is read.
 pub(super) struct Job {
@@ -76,6 +77,10 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         }
         return if global.quiet { Ok(()) } else { job.print_plan(args) };
     }
+    if job.plan.method == Method::Welore && args.dry_run {
+        job.limit_threads(args);
+        job.find_ranks(args, global.quiet)?;
+    }
     let Some(target) = args.output.as_deref().filter(|_| !args.dry_run) else {
         return if global.quiet { Ok(()) } else { job.print_plan(args) };
     };
@@ -88,6 +93,9 @@ pub(crate) fn run(args: &Args, global: Global) -> Result<(), Error> {
         .collect::<Result<_, Error>>()?;
 
     job.limit_threads(args);
+    if job.plan.method == Method::Welore {
+        job.find_ranks(args, global.quiet)?;
+    }
     if let Some(budget) = args.budget() {
         job.allocation = Some(job.allocate(args, budget, global.quiet)?);
     }
@@ -195,7 +203,7 @@ impl Job {
         }
         match self.plan.scheme_for(shape) {
             Some((scheme, warning)) => (self.plan.recipe_of(self.plan.method, scheme), Some(scheme), warning),
-            None => (self.plan.recipe.clone(), None, None),
+            None => (self.plan.unquantized(shape), None, None),
         }
     }
 
@@ -219,7 +227,7 @@ impl Job {
             let reason = format!("{what} needs the Gram matrices of the layers' inputs: give --calib");
             return Err(Error::input(self.reader.path(), reason));
         }
-        let smooth = self.plan.smooth.is_some();
+        let smooth = self.plan.smooth.is_some() || self.plan.search;
         let measured = self.calibration.is_some() && budget;
         let needs = Needs {
             absmax: smooth,
@@ -228,7 +236,8 @@ impl Job {
                 // Trellis codes of `best` take what there is.
                 && !(self.plan.method == Method::Best
                     && self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector())),
-            mean_abs: self.plan.method == Method::Awq,
+            mean_abs: self.plan.needs_magnitudes(),
+            mean: self.plan.needs_means(),
         };
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
@@ -242,7 +251,7 @@ impl Job {
                 _ => {}
             }
             if let Some((scheme, _)) = self.plan.scheme_for(chosen.shape)
-                && let Err(error) = part_lengths(chosen.shape, &scheme)
+                && let Err(error) = part_lengths(self.plan.quantized_shape(chosen.shape), &scheme)
             {
                 return fail(error.to_string());
             }
@@ -283,7 +292,9 @@ impl Job {
                 if self.calibration.is_some() { memory::calibration_bytes(inputs) } else { 0 };
             if feedback {
                 calibration = calibration.saturating_add(memory::feedback_bytes(inputs));
-                if self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector()) {
+                if self.plan.sparsity.is_some()
+                    || self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector())
+                {
                     let elements = self.tensor(chosen.index)?.elements();
                     calibration = calibration.saturating_add(memory::column_feedback_bytes(elements));
                 }
@@ -400,16 +411,23 @@ impl Job {
             }
             _ => None,
         };
-        let predicted_error = if rest { None } else { self.predicted(index, loaded.norm_squared, metric_norm_squared) };
+        let predicted_error =
+            if rest { None } else { self.predicted(index, loaded.norm_squared, metric_norm_squared) };
         drop(moments);
         let bits_per_weight = fitted.split.bits_per_weight();
         let stored_bits = fitted.split.stored_bits();
         let (header, parts) = file::write(&fitted.split);
-        let recipe = serde_json::to_value(&recipe).map_err(|error| fail(&error))?;
-        let group = header.scheme.map(|scheme| GroupName::from(scheme.group));
+        let recipe =
+            serde_json::to_value(info.decided.as_ref().unwrap_or(&recipe)).map_err(|error| fail(&error))?;
+        let grouped = header.scheme.or_else(|| sparsity::scheme(&header));
+        let group = grouped.map(|scheme| GroupName::from(scheme.group));
         let rank = header.low_rank.map(|low_rank| low_rank.rank);
         let adjustments = info.adjustments.iter().map(ToString::to_string);
-        let warnings: Vec<String> = fallback.into_iter().chain(adjustments).collect();
+        let mut warnings: Vec<String> = fallback.into_iter().chain(adjustments).collect();
+        if header.bias && self.reader.find(&record::bias_name(name).unwrap_or_default()).is_none() {
+            warnings
+                .push("has no bias beside it: a dense checkpoint cannot carry what this one adds".to_owned());
+        }
         let report = json::Tensor {
             name: name.to_owned(),
             shape: tensor.shape.clone(),
@@ -419,7 +437,7 @@ impl Job {
             group: group.clone(),
             rank,
             activations: (!header.activation.is_float()).then(|| header.activation.to_string()),
-            sparsity: None,
+            sparsity: sparsity::stored(&header),
             bits_per_weight,
             relative_error: info.relative_error,
             metric_error: info.metric_error,

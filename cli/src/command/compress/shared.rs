@@ -16,7 +16,13 @@ const SHOWN: [f64; 12] = [1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0,
 
 impl Job {
     /// Looks at every tensor and chooses the rates of all columns.
-    pub(super) fn share(&self, args: &Args, recipe: &Recipe, budget: f64, quiet: bool) -> Result<Allocation, Error> {
+    pub(super) fn share(
+        &self,
+        args: &Args,
+        recipe: &Recipe,
+        budget: f64,
+        quiet: bool,
+    ) -> Result<Allocation, Error> {
         let loss = if feeds_back(recipe) { self.loss()? } else { Loss::RelativeSquaredError };
         let exchange = if self.exchanges(loss) { Exchange::All } else { Exchange::Inside };
         let (tensors, norms) = self.look_at_each(args, quiet, "columns of", |index, shape| {
@@ -42,7 +48,11 @@ impl Job {
             note: self.missing(loss),
         };
         let indices = self.chosen.iter().map(|chosen| chosen.index);
-        Ok(Allocation { tensors: indices.zip(found.tensors).collect(), loss: Some(loss), budget: Some(report) })
+        Ok(Allocation {
+            tensors: indices.zip(found.tensors).collect(),
+            loss: Some(loss),
+            budget: Some(report),
+        })
     }
 
     /// Whether matrices exchange bits. `best` does not where all that is known are errors relative to each layer's own

@@ -1,10 +1,11 @@
 //! Resident buffers of one product size, and the dispatches over them.
 
+use super::coded::Coded;
 use super::pack::{COLUMNS, ROWS};
 use super::{GpuLinear, Kernel};
 use crate::Error;
 use crate::buffer::{GUARD, narrow, product};
-use crate::pipeline::{GATHER_THREADS, GatherParams, ProjectParams, SplitParams};
+use crate::pipeline::{CodedParams, GATHER_THREADS, GatherParams, ProjectParams, SplitParams};
 use rankbit_linalg::faer::{Mat, MatRef};
 
 /// Buffers for products of one [`GpuLinear`] with a fixed number of tokens; from [`GpuLinear::workspace`].
@@ -110,14 +111,26 @@ impl<'a> Workspace<'a> {
             let (kernel, groups) = linear.plan(tokens);
             let (input, input_stride) =
                 if linear.gather.is_some() { (&gathered, gathered_stride) } else { (&x, stride) };
+            let (tiles, rank) = (narrow("rows", linear.tiles)?, narrow("rank", rank)?);
+            let x_stride = narrow("columns", input_stride / 4)?;
+            if let Some(coded) = &linear.coded {
+                let &Coded { rows, blocks, window, outliers, .. } = coded;
+                let params =
+                    CodedParams { tiles, rows, blocks, window, outliers, tokens: tokens_u32, x_stride, rank };
+                let params = gpu.uniform("parameters", params)?;
+                let Coded { codes, columns, values, row_parts, .. } = coded;
+                let buffers = [&params, codes, columns, values, row_parts, input, &linear.left, &z, &y];
+                add(kernel, groups, &buffers)?;
+                return Ok(Self { linear, tokens, x, y, written, steps });
+            }
             let params = SplitParams {
-                tiles: narrow("rows", linear.tiles)?,
+                tiles,
                 lines: narrow("columns", linear.lines)?,
                 groups: narrow("groups", linear.groups)?,
                 group_shift: linear.shift,
                 tokens: tokens_u32,
-                x_stride: narrow("columns", input_stride / 4)?,
-                rank: narrow("rank", rank)?,
+                x_stride,
+                rank,
                 unused: 0,
             };
             let params = gpu.uniform("parameters", params)?;

@@ -1,10 +1,11 @@
-//! `Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ` from packed codes, never materializing `Ŵ`.
+//! `Y = act(X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ (+ b)` from packed codes, never materializing `Ŵ`.
 //!
-//! [`mod@reference`] is the formula in f64. [`apply_into`] projects the activations once (`Z = X·Rᵀ`), then lets the
-//! quantized product add `Z·Lᵀ` to each output row while it is hot.
+//! [`mod@reference`] is the formula in f64. [`apply_into`] projects the activations once (`Z = X·Rᵀ`) and multiplies with the
+//! sparse term ([`rankbit_sparse::matmul`]), then lets the quantized product add `Z·Lᵀ` and `X·Sᵀ` to each output row
+//! while it is hot.
 //!
-//! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·(|X|·|T|·|Q̃|ᵀ + |X|·(|L|·|R|)ᵀ)`,
-//! `γ = K·u/(1 - K·u)`, `K = in + r + 4`, `u = 2⁻²⁴` (without a rotation `|T|·|Q̃|ᵀ = |Q̃·Tᵀ|ᵀ`; with one K grows by
+//! **Accuracy** of [`apply_into`]: elementwise `|Δ| ≤ γ·(|X|·|T|·|Q̃|ᵀ + |X|·(|L|·|R| + |S|)ᵀ)`,
+//! `γ = K·u/(1 - K·u)`, `K = in + r + 5`, `u = 2⁻²⁴` (without a rotation `|T|·|Q̃|ᵀ = |Q̃·Tᵀ|ᵀ`; with one K grows by
 //! what [`rankbit_quant::transform::Hadamard`] needs), for inputs that stay floats; with quantized inputs that of
 //! [`rankbit_quant::matmul::quantized`] on the quantized term's path. The same bits for any number of threads.
 
@@ -15,7 +16,8 @@ use alloc::vec::Vec;
 use rankbit_linalg::faer::{MatMut, MatRef};
 use rankbit_quant::{Transform, matmul, matmul::dot, rows};
 
-/// `Y = X·Ŵᵀ` for `x: [tokens, in]` into `y: [tokens, out]`. Cost O(tokens · (out · in + r · (in + out))).
+/// `Y = X·Ŵᵀ` for `x: [tokens, in]` into `y: [tokens, out]`. Cost O(tokens · (out · in + r · (in + out) + the
+/// kept entries of S)).
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] when `x` or `y` does not fit the split; with quantized inputs
@@ -34,12 +36,16 @@ pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> 
     let (left, projected) = split
         .low_rank()
         .map_or_else(Default::default, |lr| (lr.left().to_f32(), project(x, &lr.right().to_f32())));
+    let sparse = split.sparse().map(|sparse| sparse.apply(x)).transpose()?;
     let add_branch = |row: usize, values: &mut [f32]| {
         if rank > 0 {
             let left = &left[row * rank..(row + 1) * rank];
             for (value, z) in values.iter_mut().zip(projected.chunks_exact(rank)) {
                 *value += dot(left, z);
             }
+        }
+        if let Some(sparse) = &sparse {
+            values.iter_mut().zip(sparse.col_as_slice(row)).for_each(|(value, kept)| *value += kept);
         }
     };
     match split.base() {
@@ -54,13 +60,16 @@ pub fn apply_into(split: &Split, x: MatRef<'_, f32>, mut y: MatMut<'_, f32>) -> 
             }
         }
         Some(base) => match split.transform() {
-            None => matmul::quantized::apply_with(base, split.activation(), x, y, add_branch)?,
+            None => matmul::quantized::apply_with(base, split.activation(), x, y.as_mut(), add_branch)?,
             Some(transform) => {
                 let transformed = transformed(x, transform)?;
                 let view = MatRef::from_row_major_slice(&transformed, tokens, features);
-                matmul::quantized::apply_with(base, split.activation(), view, y, add_branch)?;
+                matmul::quantized::apply_with(base, split.activation(), view, y.as_mut(), add_branch)?;
             }
         },
+    }
+    for (column, &b) in y.col_iter_mut().zip(split.bias().unwrap_or_default()) {
+        column.iter_mut().for_each(|value| *value += b);
     }
     Ok(())
 }

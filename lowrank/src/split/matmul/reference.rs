@@ -5,7 +5,8 @@ use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_quant::FloatFormat;
 
-/// `y[t, o] = Σ_k (x·T)[t, k]·q̃[o, k] + Σ_i (Σ_k x[t, k]·R[i, k])·L[o, i]`, each sum in f64, rounded once.
+/// `y[t, o] = Σ_k (x·T)[t, k]·q̃[o, k] + Σ_i (Σ_k x[t, k]·R[i, k])·L[o, i] + Σ_k x[t, k]·s[o, k] (+ b[o])`, each sum in
+/// f64, rounded once.
 ///
 /// Where the split quantizes its inputs, `x·T` of the first sum is what the policy makes of it in f32.
 ///
@@ -61,6 +62,19 @@ pub fn apply(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f32>, Error> {
                 }
             }
         }
+    }
+    if let Some(sparse) = split.sparse() {
+        let mut row = vec![0.0; features];
+        for o in 0..out {
+            sparse.row_into(o, &mut row)?;
+            for t in 0..tokens {
+                let kept = (0..features).filter(|&k| row[k] != 0.0);
+                sums[(t, o)] += kept.map(|k| f64::from(x[(t, k)]) * f64::from(row[k])).sum::<f64>();
+            }
+        }
+    }
+    for (column, &b) in sums.col_iter_mut().zip(split.bias().unwrap_or_default()) {
+        column.iter_mut().for_each(|value| *value += f64::from(b));
     }
     Ok(Mat::from_fn(tokens, out, |t, o| FloatFormat::F32.round(sums[(t, o)])))
 }

@@ -208,6 +208,7 @@ pub(super) fn methods(job: &Job, report: &Report, samples: &[(usize, &str)]) -> 
         plan.rounds = plan.rounds.min(COMPARE_ROUNDS);
         plan.rank = plan.rank.map(|rank| rank.min(weight.rows.min(weight.cols)));
         plan.smooth = plan.smooth.filter(|_| moments.is_some());
+        plan.search = false;
         let cases: Vec<(Method, Scheme)> = METHODS
             .iter()
             .flat_map(|&method| formats.iter().map(move |&(_, scheme)| (method, scheme)))

@@ -1,41 +1,18 @@
-//! How fast products with N:M matrices are, against a dense product and the memory's speed in the same run.
-//!
-//! ```text
-//! cargo run --release -p rankbit-sparse --example sparse_speed [SIDE [PATH]]
-//! ```
-//! One thread. Each figure is the least of several rounds in which all candidates take turns. Batch 1 reads another
-//! copy of the matrix each time, so that every byte comes from memory.
+//! Values of f32 against a dense product and against reading the stored bytes.
 
+use crate::timing::{sum, time};
 use rankbit_linalg::Stream;
 use rankbit_linalg::faer::linalg::matmul::matmul;
-use rankbit_linalg::faer::{Accum, Mat, MatMut, MatRef, Par};
+use rankbit_linalg::faer::{Accum, MatMut, MatRef, Par};
 use rankbit_quant::FloatFormat;
-use rankbit_sparse::matmul::{Path, Prepared};
+use rankbit_sparse::matmul::Prepared;
 use rankbit_sparse::{Error, NmMatrix, NmPattern, Pattern, ValueFormat, criterion, select};
-use std::hint::black_box;
-use std::time::Instant;
 
 /// Rounds of which the least counts.
-const ROUNDS: usize = 3;
-/// Seconds that one figure takes, at least: the scheduler's ticks are milliseconds.
-const LEAST: f64 = 0.06;
+const ROUNDS: usize = 8;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let side: usize = arguments.next().map_or(Ok(4096), |text| text.parse())?;
-    let path = match arguments.next().as_deref() {
-        Some("portable") => Path::Portable,
-        Some("avx2") => Path::Avx2,
-        Some("avx512") => Path::Avx512,
-        _ => Path::best(),
-    };
-    println!("{side} x {side}, one thread, {}", path.name());
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    pool.install(|| run(side, path))?;
-    Ok(())
-}
-
-fn run(side: usize, path: Path) -> Result<(), Error> {
+/// Products with f32 values against a dense product.
+pub(super) fn run(side: usize) -> Result<(), Error> {
     let mut stream = Stream::new(0, "speed");
     let mut values = vec![0.0_f32; side * side];
     stream.fill_normal(&mut values);
@@ -76,7 +53,7 @@ fn run(side: usize, path: Path) -> Result<(), Error> {
                 *least = least.min(time(|| {
                     turn += 1;
                     let y = MatMut::from_row_major_slice_mut(&mut output, tokens, side);
-                    result = copies_of_one[turn % copies].apply_into(path, x, y);
+                    result = copies_of_one[turn % copies].apply_into(x, y);
                 }));
                 result?;
             }
@@ -99,42 +76,5 @@ fn run(side: usize, path: Path) -> Result<(), Error> {
             );
         }
     }
-    // The product is the dense one.
-    let x = Mat::from_fn(3, side, |t, j| ((t * 7 + j * 3) % 11) as f32 - 5.0);
-    black_box(prepared[0].1.apply(x.as_ref())?);
     Ok(())
-}
-
-/// Processor seconds of one call, from as many calls as take [`LEAST`]: other programs' turns do not count.
-fn time<R>(mut work: impl FnMut() -> R) -> f64 {
-    let start = processor_seconds();
-    let mut calls = 0;
-    loop {
-        black_box(work());
-        calls += 1;
-        let spent = processor_seconds() - start;
-        if spent >= LEAST {
-            return spent / f64::from(calls);
-        }
-    }
-}
-
-/// Seconds that this thread has run, where Linux tells; else the clock's.
-fn processor_seconds() -> f64 {
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let clock = || START.get_or_init(Instant::now).elapsed().as_secs_f64();
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanoseconds = told.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
-    nanoseconds.map_or_else(clock, |nanoseconds| nanoseconds * 1e-9)
-}
-
-/// Reads every byte: 64 sums side by side.
-fn sum(values: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; 64];
-    for chunk in values.chunks_exact(64) {
-        for (sum, value) in sums.iter_mut().zip(chunk) {
-            *sum += value;
-        }
-    }
-    sums.iter().sum()
 }
