@@ -32,6 +32,12 @@ pub(crate) const fn column_feedback_bytes(elements: u64) -> u64 {
     elements.saturating_mul(8 * 7)
 }
 
+/// What factors that are more than a rounded decomposition take: the residual and its images in f64, a form.
+pub(crate) const fn factor_bytes(elements: u64, in_features: u64) -> u64 {
+    let forms = in_features.saturating_mul(in_features).saturating_mul(3 * 8);
+    elements.saturating_mul(8 * 4).saturating_add(forms)
+}
+
 struct State {
     next: usize,
     used: u64,

@@ -3,7 +3,7 @@
 use clap::ValueEnum as _;
 use rankbit::lowrank::{FactorFormat, Recipe, Rounds, Space, Step, Stop, TransformRule, preset};
 use rankbit::quant::{Activation, Code, FloatFormat, Group, Rounder, Scheme, part_lengths, scheme};
-use rankbit::sparse::{NmPattern, Pattern, SparseMatrix, ValueFormat, storage};
+use rankbit::sparse::{NmPattern, Pattern, Scope, SparseMatrix, ValueFormat, storage};
 
 use crate::error::Error;
 use crate::sparsity;
@@ -45,6 +45,8 @@ pub(crate) enum Method {
     Asvd,
     /// A dense factor times one with --rank/4 entries in every column (DSFormer).
     Dsformer,
+    /// Low rank and the entries that do not fit it, --sparsity of them zero [default: 0.95], in turn (robust PCA).
+    Rpca,
     /// Column by column, each error taken up by the columns after it (GPTQ). Needs --calib.
     Gptq,
     /// Codes and scales in turn from GPTQ's start: the least error at equal bits. Needs --calib.
@@ -79,7 +81,7 @@ pub(crate) enum Method {
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 31] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -97,6 +99,7 @@ impl Method {
         Self::SvdLlm,
         Self::Asvd,
         Self::Dsformer,
+        Self::Rpca,
         Self::Gptq,
         Self::Cd,
         Self::Hqq,
@@ -133,6 +136,7 @@ impl Method {
             Self::SvdLlm => "svd-llm",
             Self::Asvd => "asvd",
             Self::Dsformer => "dsformer",
+            Self::Rpca => "rpca",
             Self::Gptq => "gptq",
             Self::Cd => "cd",
             Self::Hqq => "hqq",
@@ -162,12 +166,7 @@ impl Method {
 
     /// Whether it has a quantized term.
     pub(crate) fn quantizes(self) -> bool {
-        !matches!(self.family(), Family::LowRank | Family::Pruned)
-    }
-
-    /// Whether its matrix is the sparse term.
-    pub(crate) fn prunes(self) -> bool {
-        self.family() == Family::Pruned
+        !matches!(self.family(), Family::LowRank | Family::Sparse)
     }
 
     /// What it is made of.
@@ -193,10 +192,14 @@ impl Method {
             | Self::Lrec
             | Self::Caldera
             | Self::LqLoraFisher => Family::Compensated,
-            Self::Lowrank | Self::Welore | Self::Lord | Self::SvdLlm | Self::Asvd | Self::Dsformer => {
-                Family::LowRank
-            }
-            Self::Magnitude | Self::Wanda | Self::Ria | Self::Sparsegpt | Self::Admm => Family::Pruned,
+            Self::Lowrank
+            | Self::Welore
+            | Self::Lord
+            | Self::SvdLlm
+            | Self::Asvd
+            | Self::Dsformer
+            | Self::Rpca => Family::LowRank,
+            Self::Magnitude | Self::Wanda | Self::Ria | Self::Sparsegpt | Self::Admm => Family::Sparse,
         }
     }
 
@@ -215,6 +218,11 @@ impl Method {
         }
     }
 
+    /// Whether its matrix is the sparse term.
+    pub(crate) fn prunes(self) -> bool {
+        self.family() == Family::Sparse
+    }
+
     /// Whether it has a low-rank term.
     pub(crate) fn has_low_rank(self) -> bool {
         matches!(self.family(), Family::Compensated | Family::LowRank)
@@ -224,7 +232,13 @@ impl Method {
     pub(crate) fn alternates(self) -> bool {
         matches!(
             self,
-            Self::Svdquant | Self::LqLora | Self::LqLoraFisher | Self::Loftq | Self::Lrec | Self::Caldera
+            Self::Svdquant
+                | Self::LqLora
+                | Self::LqLoraFisher
+                | Self::Loftq
+                | Self::Lrec
+                | Self::Caldera
+                | Self::Rpca
         )
     }
 
@@ -244,7 +258,7 @@ pub(crate) enum Family {
     /// Few ranks.
     LowRank,
     /// Few non-zeros.
-    Pruned,
+    Sparse,
 }
 
 impl Family {
@@ -253,7 +267,7 @@ impl Family {
         (Self::Quantized, "Few bits, W ≈ Q"),
         (Self::Compensated, "Few bits and few ranks, W ≈ Q + L·R"),
         (Self::LowRank, "Few ranks, W ≈ L·R"),
-        (Self::Pruned, "Few non-zeros, W ≈ S, S + L·R with --rank"),
+        (Self::Sparse, "Few non-zeros, W ≈ S, or S + L·R with --rank"),
     ];
 }
 
@@ -329,6 +343,8 @@ impl Activations {
 pub(crate) const RANK: usize = 16;
 /// Share of the parameters that WeLore keeps by default.
 pub(crate) const KEEP: f64 = 0.5;
+/// Entries beside the low-rank term in robust PCA.
+const RARE: Pattern = Pattern::Unstructured { density: 0.05, scope: Scope::Matrix };
 /// Ranks for each entry of a column in DSFormer's sparse factor.
 const ATOMS: usize = 4;
 /// Gradient steps of a round of LREC.
@@ -444,7 +460,10 @@ impl Plan {
             method,
             recipe: preset::rtn(scheme),
             scheme: few_bits.then_some(scheme),
-            sparsity: request.sparsity.or(method.prunes().then_some(Pattern::Nm(NmPattern::TWO_OF_FOUR))),
+            sparsity: request.sparsity.or(match method {
+                Method::Rpca => Some(RARE),
+                _ => method.prunes().then_some(Pattern::Nm(NmPattern::TWO_OF_FOUR)),
+            }),
             calibrated: request.calibrated,
             rank: if method == Method::ZeroquantFp || method.prunes() {
                 request.rank
@@ -521,6 +540,10 @@ impl Plan {
             Method::Smoothquant => {
                 preset::smoothquant(scheme, self.smooth.unwrap_or(SMOOTH), Activation::Float)
             }
+            Method::Rpca => {
+                let pattern = self.sparsity.unwrap_or(RARE);
+                preset::rpca(rank, pattern, factors, rounds, self.calibrated)
+            }
             Method::Magnitude => preset::magnitude(self.pattern(), self.values(scheme)),
             Method::Wanda => preset::wanda(self.pattern(), self.values(scheme)),
             Method::Ria => preset::ria(self.pattern(), self.values(scheme)),
@@ -530,7 +553,7 @@ impl Plan {
         if let (true, Some(rank)) = (method.prunes(), self.rank) {
             recipe = preset::sparse_low_rank(recipe, rank, factors, rounds);
         }
-        if let Some(pattern) = self.outliers() {
+        if let (Some(pattern), false) = (self.outliers(), method == Method::Rpca) {
             recipe = preset::with_outliers(recipe, pattern, self.calibrated);
             if method == Method::Lowrank {
                 recipe.rounds = Rounds { max: rounds, stop: Stop::FirstRise };
@@ -571,6 +594,14 @@ impl Plan {
         found
     }
 
+    /// The recipe for a matrix `[out, in]` without a quantized term.
+    pub(crate) fn unquantized(&self, shape: (usize, usize)) -> Recipe {
+        match self.keep {
+            None => self.recipe.clone(),
+            Some(keep) => with_rank(self.recipe.clone(), preset::rank_within(shape, keep)),
+        }
+    }
+
     /// The pattern of a method that prunes.
     fn pattern(&self) -> Pattern {
         self.sparsity.unwrap_or(Pattern::Nm(NmPattern::TWO_OF_FOUR))
@@ -596,14 +627,6 @@ impl Plan {
                 (out, nm.kept_per_row(inputs))
             }
             _ => (out, inputs),
-        }
-    }
-
-    /// The recipe for a matrix `[out, in]` without a quantized term.
-    pub(crate) fn unquantized(&self, shape: (usize, usize)) -> Recipe {
-        match self.keep {
-            None => self.recipe.clone(),
-            Some(keep) => with_rank(self.recipe.clone(), preset::rank_within(shape, keep)),
         }
     }
 
@@ -701,6 +724,14 @@ impl Plan {
         matches!(self.recipe.metric.project, Space::MeanAbs { .. }) || self.method == Method::Awq
     }
 
+    /// Whether factors are more than a decomposition rounded to floats.
+    pub(crate) fn works_on_factors(&self) -> bool {
+        self.recipe.round.iter().any(|step| match step {
+            Step::LowRank { factors, .. } => !matches!(factors, FactorFormat::Float(_)),
+            step => matches!(step, Step::Gradient { .. }),
+        })
+    }
+
     /// Whether it takes means of inputs.
     pub(crate) fn needs_means(&self) -> bool {
         self.recipe.round.contains(&Step::Bias)
@@ -787,6 +818,17 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     if let Some((_, flag)) = quantizer.iter().take(3).find(|(given, _)| *given && method == Method::LlmInt8) {
         return refuse(flag, "has 8-bit integers with one f32 scale per row");
     }
+    if request.keep.is_some() {
+        if method == Method::Dsformer {
+            return refuse("--keep", "has a sparse factor, whose size --rank decides");
+        }
+        if method.family() != Family::LowRank {
+            return refuse("--keep", "is of more than a low-rank term, whose size the format decides");
+        }
+        if request.rank.is_some() {
+            return Err(Error::usage("--keep and --rank both decide the rank: give one"));
+        }
+    }
     if method.prunes() {
         return check_pruning(method, request, &quantizer);
     }
@@ -823,17 +865,6 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
     let rounds_by_gptq = request.rounder.map_or(method == Method::Gptq, |name| name == RounderName::Gptq);
     if request.act_order && !rounds_by_gptq {
         return Err(Error::usage("--act-order means something to --method gptq or --rounder gptq only"));
-    }
-    if request.keep.is_some() {
-        if method == Method::Dsformer {
-            return refuse("--keep", "has a sparse factor, whose size --rank decides");
-        }
-        if method.family() != Family::LowRank {
-            return refuse("--keep", "has a quantized term, whose size the format decides");
-        }
-        if request.rank.is_some() {
-            return Err(Error::usage("--keep and --rank both decide the rank: give one"));
-        }
     }
     if method == Method::Welore && request.rank.is_some() {
         return refuse("--rank", "finds the ranks itself, under --keep");
@@ -930,6 +961,7 @@ fn check_vector(method: Method, request: &Request, format: &str, scheme: &Scheme
         | Method::SvdLlm
         | Method::Asvd
         | Method::Dsformer
+        | Method::Rpca
         | Method::LlmInt8
         | Method::ZeroquantFp
         | Method::Smoothquant

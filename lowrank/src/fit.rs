@@ -243,6 +243,16 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
                     return Err(Error::RankOutOfRange { rank, max });
                 }
             }
+            Step::Gradient { .. } => {
+                let floats =
+                    |step: &Step| matches!(step, Step::LowRank { factors: FactorFormat::Float(_), .. });
+                if !recipe.round.iter().take(index).any(floats) {
+                    return Err(Error::InvalidRecipe {
+                        reason: "gradient steps need a low-rank step before them, its factors floats",
+                    });
+                }
+            }
+            Step::Bias => {}
             Step::Sparse { ref pattern, ref pruner, refit, ref values } => {
                 SparseMatrix::check(pattern, values)?;
                 if input.moments.is_none() && (refit || pruner.needs_gram()) {
@@ -256,16 +266,6 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
                     });
                 }
             }
-            Step::Gradient { .. } => {
-                let floats =
-                    |step: &Step| matches!(step, Step::LowRank { factors: FactorFormat::Float(_), .. });
-                if !recipe.round.iter().take(index).any(floats) {
-                    return Err(Error::InvalidRecipe {
-                        reason: "gradient steps need a low-rank step before them, its factors floats",
-                    });
-                }
-            }
-            Step::Bias => {}
         }
     }
     if let Some(moments) = input.moments
@@ -286,7 +286,9 @@ struct State<'a> {
     weight: MatRef<'a, f32>,
     split: Split,
     work: Vec<f32>,
+    /// Which terms an iterate must have: quantized, low rank, sparse, bias.
     wants: [bool; 4],
+    /// The projecting metric, for factors that are rounded under it; else the identity.
     project: Metric,
     root: MetricRoot,
     method: svd::Method,
@@ -324,6 +326,8 @@ impl<'a> State<'a> {
         let has = |kind: fn(&Step) -> bool| recipe.round.iter().any(kind);
         let low_rank = has(|step| matches!(step, Step::LowRank { .. }));
         let project = if low_rank { space(recipe.metric.project)? } else { Metric::identity() };
+        let rounded = |step: &Step| matches!(step, Step::LowRank { factors, .. } if !matches!(factors, FactorFormat::Float(_)));
+        let rounded = recipe.round.iter().any(rounded);
         let seed = Stream::derive_seed(recipe.seed, input.name);
         Ok(Self {
             name: input.name,
@@ -334,10 +338,10 @@ impl<'a> State<'a> {
                 has(|step| matches!(step, Step::Quantize { .. })),
                 low_rank,
                 has(|step| matches!(step, Step::Sparse { .. })),
-                recipe.round.contains(&Step::Bias),
+                has(|step| matches!(step, Step::Bias)),
             ],
             root: project.root(DAMPING)?,
-            project,
+            project: if rounded { project } else { Metric::identity() },
             method: svd::Method::Auto(svd::RandomizedOptions {
                 seed,
                 power_iterations: 4,
@@ -372,13 +376,8 @@ impl<'a> State<'a> {
                 (low_rank, sparse) = (split.low_rank().cloned(), split.sparse().cloned());
             }
             Step::LowRank { rank, factors } => {
-                let part = LowRankPart {
-                    rank: *rank,
-                    factors: *factors,
-                    metric: &self.project,
-                    root: &self.root,
-                    method: self.method,
-                };
+                let (root, method, metric) = (&self.root, self.method, &self.project);
+                let part = LowRankPart { rank: *rank, factors: *factors, metric, root, method };
                 low_rank = Some(part.project(weight, split, work, &mut adjustments)?);
                 (base, sparse) = (split.base().cloned(), split.sparse().cloned());
             }
@@ -435,13 +434,8 @@ impl<'a> State<'a> {
     /// Relative error of the iterate in the accepting metric, or `None` while a term is missing.
     fn error(&mut self) -> Result<Option<f64>, Error> {
         let split = &self.split;
-        let terms = [
-            split.base().is_some(),
-            split.low_rank().is_some(),
-            split.sparse().is_some(),
-            split.bias().is_some(),
-        ];
-        if terms != self.wants {
+        let (base, low_rank) = (split.base().is_some(), split.low_rank().is_some());
+        if [base, low_rank, split.sparse().is_some(), split.bias().is_some()] != self.wants {
             return Ok(None);
         }
         residual(self.weight, &self.split, None, &mut self.work)?;

@@ -206,6 +206,13 @@ pub enum Step {
         /// How both factors are stored.
         factors: FactorFormat,
     },
+    /// Gradient steps on L and R, the error measured in the accepting metric; never rises but for the factors' rounding.
+    Gradient {
+        /// How many steps on both.
+        steps: u32,
+    },
+    /// `b = (W - Ŵ)·μ`, so that the output is right on average over the calibration.
+    Bias,
     /// `S` = `W - Q̃·Tᵀ - L·R` pruned to a pattern, under the calibration's metric in original coordinates.
     Sparse {
         /// Where kept entries may lie.
@@ -218,13 +225,6 @@ pub enum Step {
         /// How kept values are stored.
         values: ValueFormat,
     },
-    /// Gradient steps on L and R, the error measured in the accepting metric; never rises but for the factors' rounding.
-    Gradient {
-        /// How many steps on both.
-        steps: u32,
-    },
-    /// `b = (W - Ŵ)·μ`, so that the output is right on average over the calibration.
-    Bias,
 }
 
 /// How often the round runs.

@@ -2,12 +2,14 @@
 
 use crate::common::{gaussian, plain, weight};
 use proptest::prelude::*;
+use rankbit_linalg::Stream;
 use rankbit_linalg::faer::Mat;
 use rankbit_lowrank::conv::{ConvHeader, ConvOptions, TuckerConv};
 use rankbit_lowrank::plan::welore::{Label, Spectrum, labels};
 use rankbit_lowrank::split::file::{self, PartView};
 use rankbit_lowrank::{Atoms, Error, FactorFormat, Input, fit, preset};
 use rankbit_quant::{FloatFormat, Floats};
+use rankbit_sparse::{Pattern, Scope};
 
 fn values(len: usize, seed: u64) -> Vec<f32> {
     gaussian(len, 1, seed).col(0).iter().copied().collect()
@@ -98,6 +100,26 @@ proptest! {
         prop_assert_eq!(parts.iter().map(|p| p.bytes.len() * 8).sum::<usize>(), bits);
         let without = file::read(&header, |name| if name == "right_rows" { None } else { find(name) });
         prop_assert!(without.is_err());
+    }
+
+    /// A matrix of low rank with a few large entries on top comes back; rounds never hurt.
+    #[test]
+    fn robust_pca_separates(rows in 30..50_usize, cols in 30..50_usize, rank in 1..3_usize, seed in 0..1000_u64) {
+        let low = &gaussian(rows, rank, seed) * gaussian(rank, cols, seed + 1);
+        let mut at = Stream::new(seed, "places");
+        let w = Mat::from_fn(rows, cols, |i, j| low[(i, j)] + if at.next_below(50) == 0 { 30.0 } else { 0.0 });
+        let pattern = Pattern::Unstructured { density: 0.05, scope: Scope::Matrix };
+        let run = |rounds| plain(w.as_ref(), &preset::rpca(rank, pattern, FloatFormat::F32, rounds, false));
+        let (one, many) = (run(1), run(60));
+        prop_assert!(many.info.relative_error <= one.info.relative_error);
+        prop_assert!(many.info.relative_error <= 0.02, "{}", many.info.relative_error);
+        let found = many.split.low_rank().expect("factors");
+        let (l, r) = (found.left().to_f32(), found.right().to_f32());
+        let gap = Mat::from_fn(rows, cols, |i, j| {
+            low[(i, j)] - (0..rank).map(|k| l[i * rank + k] * r[k * cols + j]).sum::<f32>()
+        });
+        let relative = (crate::common::norm_squared(gap.as_ref()) / crate::common::norm_squared(low.as_ref())).sqrt();
+        prop_assert!(relative <= 0.1, "{relative}");
     }
 
     /// Ranks never rise with the threshold and ignore scale; the least threshold that keeps enough is found.

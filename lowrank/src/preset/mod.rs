@@ -15,13 +15,6 @@
 //! | [`low_rank`] | truncated SVD | L·R | 1 |
 //! | [`lorc`] | ZeroQuant-V2, arXiv 2303.08302 | Q, L·R | 1 |
 //! | [`lq_lora`] | LQ-LoRA, arXiv 2311.12023 | L·R, Q | to the first rise |
-//! | [`magnitude`] | pruning by magnitude | S | 1 |
-//! | [`wanda`] | Wanda, arXiv 2306.11695 | S | 1 |
-//! | [`ria`] | RIA, ICLR 2024 | S | 1 |
-//! | [`sparse_gpt`] | SparseGPT, arXiv 2301.00774 | S | 1 |
-//! | [`alps`] | ALPS, arXiv 2406.07831 | S | 1 |
-//! | [`sparse_low_rank`] | OATS, arXiv 2409.13652 | S, L·R | to the first rise |
-//! | [`with_outliers`] | SqueezeLLM, arXiv 2306.07629 | S, then the recipe's | the recipe's |
 //! | [`lq_lora_fisher`] | the same, Fisher weights | L·R, Q | to the first rise |
 //! | [`eora`] | EoRA, arXiv 2410.21271 | Q, L·R under the Gram matrix | 1 |
 //! | [`qera`] | QERA, arXiv 2410.06040 | Q, L·R, exact or diagonal | 1 |
@@ -33,6 +26,14 @@
 //! | [`lord`] | LORD, arXiv 2309.14021 | L·R, bias | 1 |
 //! | [`dsformer`] | DSFormer, arXiv 2312.13211 | L·R, R sparse by columns | 1 |
 //! | [`embedding`] | Unified CTR, arXiv 2405.18146 | L·R, rows weighted | 1 |
+//! | [`magnitude`] | pruning by magnitude | S | 1 |
+//! | [`wanda`] | Wanda, arXiv 2306.11695 | S | 1 |
+//! | [`ria`] | RIA, ICLR 2024 | S | 1 |
+//! | [`sparse_gpt`] | SparseGPT, arXiv 2301.00774 | S | 1 |
+//! | [`alps`] | ALPS, arXiv 2406.07831 | S | 1 |
+//! | [`sparse_low_rank`] | OATS, arXiv 2409.13652 | S, L·R | to the first rise |
+//! | [`rpca`] | GoDec, ICML 2011 | S, L·R | to the first rise |
+//! | [`with_outliers`] | SqueezeLLM, arXiv 2306.07629 | S, then the recipe's | the recipe's |
 //! | [`svdquant`] | SVDQuant, arXiv 2411.05007 | L·R, Q, after smoothing | to the first rise |
 
 mod asvd;
@@ -55,6 +56,7 @@ mod lq_lora;
 mod lrec;
 mod prune;
 mod qera;
+mod rpca;
 mod rtn;
 mod smoothquant;
 mod svd_llm;
@@ -81,6 +83,7 @@ pub use lq_lora::{lq_lora, lq_lora_candidates, lq_lora_fisher};
 pub use lrec::lrec;
 pub use prune::{alps, magnitude, ria, sparse_gpt, sparse_low_rank, wanda, with_outliers};
 pub use qera::{Qera, qera};
+pub use rpca::rpca;
 pub use rtn::rtn;
 pub use smoothquant::smoothquant;
 pub use svd_llm::svd_llm;

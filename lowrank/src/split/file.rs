@@ -20,11 +20,11 @@
 //! | `right` | factor format, u8 for few bits | `[r, in]`, or `[r, ⌈in·bits/8⌉]` | R |
 //! | `right_scales` | f16 | `[r, ⌈in/64⌉]` | scales of R in few bits |
 //! | `right_rows` | u8 | `[in, s·bytes]` | of an R with s entries in every column (then `right` is `[in, s]`): their rows, little-endian numbers of 1, 2 or 4 bytes |
+//! | `bias` | f32 | `[out]` | what is added to every output |
 //! | `sparse_values` | value format, or u8 | `[out, K]`; `[blocks, h·w]`; codes as above | kept values of S, or their codes |
 //! | `sparse_scales`, … | | | of kept values of few bits: what `scales`, `global_scale`, `scale_codes`, `scale_offset`, `zeros` are to a matrix `[out, K]` |
 //! | `sparse_starts` | u8 | `[⌈out/h⌉ + 1, 4]` | blocks: where each row of blocks starts ([`BlockMatrix`](rankbit_sparse::BlockMatrix)) |
 //! | `sparse_indices` | u8 | `[out, bytes]`; `[blocks, 2 or 4]` | N:M: packed offsets ([`NmMatrix`](rankbit_sparse::NmMatrix)); blocks: their block columns |
-//! | `bias` | f32 | `[out]` | what is added to every output |
 //!
 //! Codes of a trellis are one part of `[bytes]`, the columns' streams one after another
 //! ([`rankbit_quant::trellis::stream`]); those of a lattice `[out, bytes of a row]`.
@@ -116,6 +116,7 @@ pub const PART_NAMES: [&str; 26] = [
     "right",
     "right_scales",
     "right_rows",
+    "bias",
     "sparse_values",
     "sparse_scales",
     "sparse_global_scale",
@@ -124,7 +125,6 @@ pub const PART_NAMES: [&str; 26] = [
     "sparse_zeros",
     "sparse_starts",
     "sparse_indices",
-    "bias",
 ];
 
 /// What the parts mean. Unknown keys are refused: a split from a newer version is never read as something else.
@@ -139,12 +139,12 @@ pub struct Header {
     /// The low-rank term.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_rank: Option<LowRankHeader>,
-    /// The sparse term.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sparse: Option<SparseHeader>,
     /// Whether a bias is added to every output.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub bias: bool,
+    /// The sparse term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<SparseHeader>,
     /// How smoothing factors are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smooth: Option<FloatFormat>,

@@ -276,7 +276,7 @@ mod tests {
         Decoder::new(Lattice::E8p, Level::Portable).values(&row, &mut points);
         let exact: f64 = points.iter().zip(&x).map(|(p, x)| f64::from(*p) * f64::from(*x)).sum();
         let size: f64 = points.iter().map(|p| f64::from(p.abs())).sum();
-        let largest = x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        let largest = x.iter().fold(0.0_f32, |max, x: &f32| max.max(x.abs()));
         for (planes, bound) in (1..).zip([254.0, 254.0 * 254.0, 254.0 * 254.0 * 254.0]) {
             let inputs = Inputs::new(&x, planes).unwrap();
             let found = Multiplier::new(Level::Portable).dot(&row, &inputs);

@@ -299,6 +299,10 @@ impl Job {
                     calibration = calibration.saturating_add(memory::column_feedback_bytes(elements));
                 }
             }
+            if self.plan.works_on_factors() {
+                let elements = self.tensor(chosen.index)?.elements();
+                calibration = calibration.saturating_add(memory::factor_bytes(elements, inputs));
+            }
             largest = (fit.max(largest.0), calibration.max(largest.1));
             costs.push(fit.saturating_add(calibration));
         }
