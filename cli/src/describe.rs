@@ -16,9 +16,12 @@ pub(crate) fn formats() -> Vec<PossibleValue> {
     named.map(|(name, scheme)| PossibleValue::new(*name).help(describe(scheme))).collect()
 }
 
-/// The levels of a scheme, who shares a scale, and how it is stored.
+/// The levels of a scheme, who shares a scale, and how it is stored; of one that a file made up, why it is none.
 pub(crate) fn describe(scheme: &Scheme) -> String {
-    format!("{}; {}", levels(scheme), scales(scheme))
+    match scheme.check() {
+        Ok(()) => format!("{}; {}", levels(scheme), scales(scheme)),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// What a method does; `None` for a name that is no method.
@@ -40,7 +43,7 @@ pub(crate) fn methods() -> String {
     text
 }
 
-/// Which numbers the codes stand for.
+/// Which numbers the codes of a scheme that is valid stand for.
 fn levels(scheme: &Scheme) -> String {
     let bits = scheme.code.bits();
     match scheme.code {

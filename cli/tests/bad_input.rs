@@ -309,6 +309,33 @@ fn compressed_files_that_were_tampered_with() {
     );
 }
 
+/// `inspect` puts schemes into words without reading parts: it says of one that a file made up why it is none.
+#[test]
+fn schemes_that_are_none_have_no_words() {
+    let folder = Folder::new();
+    let (input, output, changed) = (folder.path("in"), folder.path("out"), folder.path("changed"));
+    good().write(&input);
+    for (args, from, widths) in [
+        (&["--format", "uint4"][..], "\"bits\":4", &["0", "1", "32", "63", "255"][..]),
+        (&["--format", "int8"], "\"bits\":8", &["0", "63"]),
+        (&["--sparsity", "2:4", "--format", "int4"], "\"bits\":4", &["0", "63"]),
+        (&["--format", "trellis2"], "\"window\":12", &["0", "32", "255"]),
+    ] {
+        crate::support::succeed(&compress(&input, &output, args));
+        for width in widths {
+            let mut file = Checkpoint::read(&output);
+            let text = file.metadata.get_mut("rankbit").expect("records");
+            let (name, _) = from.split_once(':').expect("a field");
+            let found = format!("{name}:{width}");
+            assert!(text.contains(from), "{from} is in {text}");
+            *text = text.replace(from, &found);
+            file.write(&changed);
+            let printed = crate::support::succeed(&run(&["inspect".as_ref(), changed.as_os_str()]));
+            assert!(printed.contains("scheme is not valid"), "{found}: {printed}");
+        }
+    }
+}
+
 #[test]
 fn a_part_that_would_take_the_name_of_another_tensor() {
     let file = good().f32("layer.weight.rankbit.codes", &[1], &[1.0]).bytes();
