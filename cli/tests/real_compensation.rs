@@ -25,12 +25,13 @@ fn eora_on_round_to_nearest() {
 fn eora_on_gptq() {
     for (format, rank, bits, error, cosine) in [
         ("uint4", "16", 5.3125, 0.97 * 0.0448, 0.9925),
-        // 0.0394 in this order; coordinate descent from there is below 0.97 of the reference.
-        ("uint4", "32", 6.3125, 0.975 * 0.0406, 0.9935),
+        ("uint4", "32", 6.3125, 0.97 * 0.0406, 0.9935),
         ("uint3", "16", 4.297, 0.97 * 0.0968, 0.9626),
         ("uint2", "16", 3.282, 0.90 * 0.2363, 0.7115),
     ] {
-        let found = calibrated("eora", format, &[&ORDERED[..], &["--rank", rank]].concat());
+        // At rank 32 act-order alone gives 0.0394, just above; coordinate descent from there 0.0381.
+        let rounder: &[&str] = if rank == "32" { &["--rounder", "cd"] } else { &ORDERED };
+        let found = calibrated("eora", format, &[rounder, &["--rank", rank]].concat());
         assert!((found.bits - bits).abs() <= 1e-3, "{found:?}");
         assert!(found.held_out_error <= error && found.cosine >= cosine, "{format}, rank {rank}: {found:?}");
     }
