@@ -16,9 +16,10 @@ use std::path::Path;
 use rankbit::linalg::faer::{Mat, MatRef};
 use rankbit::linalg::{MomentKinds, MomentParts, Moments};
 use safetensors::Dtype;
+use sha2::{Digest as _, Sha256};
 
 use crate::container::header::Tensor;
-use crate::container::reader::Reader;
+use crate::container::reader::{Reader, hexadecimal};
 use crate::container::{CHUNK, convert};
 use crate::error::Error;
 
@@ -105,6 +106,26 @@ impl Calibration {
     /// Whether the file weighs the outputs of `name`, as gradient-weighted statistics do.
     pub(crate) fn weighs_rows(&self, name: &str) -> bool {
         self.reader.find(&format!("{name}.row_weight")).is_some()
+    }
+
+    /// Whether the file has the Gram matrix of a tensor's inputs, or the inputs themselves.
+    pub(crate) fn has_gram(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.find(name)?.is_some_and(|(_, found)| found.raw.or(found.gram).is_some()))
+    }
+
+    /// SHA-256 of what the file has for a tensor: the bytes of activations, `gram`, `absmax`, `mean_abs`, `mean`, `sample`,
+    /// `tokens` and `row_weight`, those present, in this order. `None` when the file has nothing.
+    pub(crate) fn sha256(&self, name: &str) -> Result<Option<String>, Error> {
+        let Some((_, found)) = self.find(name)? else { return Ok(None) };
+        let Found { raw, gram, absmax, mean_abs, mean, sample, tokens, row_weight } = found;
+        let mut hash = Sha256::new();
+        for tensor in [raw, gram, absmax, mean_abs, mean, sample, tokens, row_weight].into_iter().flatten() {
+            self.reader.stream(tensor, |bytes| {
+                hash.update(bytes);
+                Ok(())
+            })?;
+        }
+        Ok(Some(hexadecimal(&hash.finalize())))
     }
 
     /// The moments of a tensor's input; `None` when the file has none.

@@ -582,6 +582,18 @@ impl Plan {
         recipe
     }
 
+    /// The recipe of a tensor that calibration says nothing of: rounded to nearest, errors in weights.
+    pub(crate) fn uncalibrated(&self, recipe: &Recipe) -> Recipe {
+        let mut found = recipe.clone();
+        found.metric = preset::rtn(scheme::TRELLIS).metric;
+        for step in &mut found.round {
+            if let Step::Quantize { rounder, .. } = step {
+                *rounder = Rounder::Nearest;
+            }
+        }
+        found
+    }
+
     /// The recipe for a matrix `[out, in]` without a quantized term.
     pub(crate) fn unquantized(&self, shape: (usize, usize)) -> Recipe {
         match self.keep {

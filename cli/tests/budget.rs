@@ -75,8 +75,8 @@ fn every_default_candidate_runs_and_threads_do_not_matter() {
     let folder = Folder::new();
     let input = folder.path("in");
     network().write(&input);
-    let one = reported(&input, &folder, "one", &["--budget", "4.3", "--threads", "1"]);
-    reported(&input, &folder, "four", &["--budget", "4.3", "--threads", "4"]);
+    let one = reported(&input, &folder, "one", &["--method", "rtn", "--budget", "4.3", "--threads", "1"]);
+    reported(&input, &folder, "four", &["--method", "rtn", "--budget", "4.3", "--threads", "4"]);
     assert!(number(&one["total"]["bits_per_weight"]) <= 4.3);
     // Blocks of 32 do not divide a row of 100; the others may take them.
     let uniform = one["budget"]["uniform"].as_array().expect("a list");
@@ -106,6 +106,8 @@ fn a_plan_is_written_and_read_back() {
     let args = [
         "compress",
         &input_text,
+        "--method",
+        "rtn",
         "--budget",
         "3.7",
         "--config",
@@ -122,7 +124,8 @@ fn a_plan_is_written_and_read_back() {
     let text = std::fs::read_to_string(&plan).expect("a plan");
     assert!(text.contains("budget = 3.7") && text.contains("name = \"layer.0.weight\""), "{text}");
 
-    let direct = reported(&input, &folder, "direct", &["--budget", "3.7", "--exclude", "layer.3"]);
+    let direct =
+        reported(&input, &folder, "direct", &["--method", "rtn", "--budget", "3.7", "--exclude", "layer.3"]);
     let read = reported(&input, &folder, "read", &["--config", &plan_text]);
     let tensors = |report: &Value| -> Vec<(Value, Value)> {
         let list = report["tensors"].as_array().expect("tensors").iter();
@@ -149,7 +152,7 @@ fn a_plan_is_written_and_read_back() {
     succeed(&compress(
         &input,
         &folder.path("out"),
-        &["--budget", "3.7", "--exclude", "layer.3", "--config", &again],
+        &["--method", "rtn", "--budget", "3.7", "--exclude", "layer.3", "--config", &again],
     ));
     assert_eq!(std::fs::read_to_string(again).expect("a plan"), text);
 }
@@ -160,7 +163,7 @@ fn plans_that_do_not_fit_are_refused() {
     let (input, output, plan) = (folder.path("in"), folder.path("out"), folder.path("plan.toml"));
     network().write(&input);
     let text = plan.to_str().expect("a plain path");
-    succeed(&compress(&input, &output, &["--budget", "3.7", "--config", text]));
+    succeed(&compress(&input, &output, &["--method", "rtn", "--budget", "3.7", "--config", text]));
     let good = std::fs::read_to_string(&plan).expect("a plan");
     std::fs::remove_file(&output).expect("an output");
     let whole = |from: &str, to: &str| good.replacen(from, to, 1);

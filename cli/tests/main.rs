@@ -2,6 +2,7 @@
 
 mod activations;
 mod bad_input;
+mod best;
 mod budget;
 mod calibration;
 mod compare_inspect;

@@ -289,8 +289,8 @@ fn rotation_and_scale_search() {
 fn trellis_codes_without_calibration() {
     for (format, bits, error, held_out_error, cosine) in [
         ("trellis4", 4.06, 0.0689, 0.05335, 0.9868),
-        ("trellis3", 3.06, 0.1343, 0.1047, 0.9480),
-        ("trellis2", 2.06, 0.2643, 0.2082, 0.7950),
+        ("trellis3", 3.06, 0.1343, 0.1047, 0.9525),
+        ("trellis2", 2.06, 0.2643, 0.2082, 0.8066),
     ] {
         let found = run(&["--method", "rtn", "--format", format]);
         assert!(found.bits <= bits, "{format}: {}", found.bits);
@@ -298,4 +298,29 @@ fn trellis_codes_without_calibration() {
         assert!(found.held_out_error <= held_out_error, "{format}: {}", found.held_out_error);
         assert!(found.cosine >= cosine, "{format}: {}", found.cosine);
     }
+}
+
+/// One budget for all columns of a matrix, errors fed back under plain moments. GPTQ needs 2.28, 3.30 and 4.31 bits for
+/// cosines of 0.722, 0.959 and 0.991. With moments weighed by gradients (`scripts/capture.py --gradients 3`, seed 0, the
+/// calibration sentences in batches of 64) the same plan without --fast reached 0.9754, 0.9939, 0.9984 and 0.9994 at
+/// 2.5, 3.5, 4.5 and 5.35 bits.
+#[test]
+fn best_with_plain_moments() {
+    let acts = text(REAL.acts.path());
+    for (budget, held_out_error, cosine) in [(2.5, 0.1000, 0.9600), (4.5, 0.0270, 0.9965)] {
+        let limit = budget.to_string();
+        let found = run(&["--method", "best", "--fast", "--budget", &limit, "--calib", acts]);
+        assert!(found.bits <= budget && found.bits > budget - 0.005, "{budget}: {}", found.bits);
+        assert!(found.held_out_error <= held_out_error, "{budget}: {}", found.held_out_error);
+        assert!(found.cosine >= cosine, "{budget}: {}", found.cosine);
+    }
+}
+
+/// The same without calibration: the nearest paths, bits nearly alike in all columns.
+#[test]
+fn best_without_calibration() {
+    let found = run(&["--budget", "2.5", "--fast"]);
+    assert!(found.bits <= 2.5 && found.bits > 2.495, "{}", found.bits);
+    assert!(found.error <= 0.2120 && found.held_out_error <= 0.1750, "{found:?}");
+    assert!(found.cosine >= 0.8550, "{}", found.cosine);
 }

@@ -138,7 +138,8 @@ fn cases() -> Vec<Case> {
             let tokens = [1, 9, 2, 5][(index + at) % 4];
             let rank = RANKS[turn % RANKS.len()].min(shape.0).min(shape.1);
             let scheme = Some(scheme.with_scale_format(scales[turn % scales.len()]));
-            cases.push(Case { shape, scheme, rank, tokens, smooth: turn % 5 < 2, permute: turn % 7 < 3 });
+            let (smooth, permute) = (turn % 5 < 2, turn % 7 < 3);
+            cases.push(Case { shape, scheme, rank, tokens, smooth, permute, sparse: sparse(turn) });
             turn += 1;
         }
     }

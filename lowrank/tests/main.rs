@@ -13,6 +13,7 @@ mod plan;
 mod presets;
 mod relevance;
 mod rounders;
+mod shared;
 mod sparse;
 mod split;
 mod transforms;

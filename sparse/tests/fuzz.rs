@@ -4,8 +4,9 @@
 use crate::common::normal;
 use rankbit_kit::fuzz::{Source, run};
 use rankbit_linalg::faer::Mat;
+use rankbit_quant::simd::Level;
 use rankbit_quant::{FloatFormat, Floats, Group, Quantized, part_lengths, scheme};
-use rankbit_sparse::matmul::{Path, Prepared, apply_block, reference};
+use rankbit_sparse::matmul::{Prepared, apply_block, reference};
 use rankbit_sparse::storage::hardware::{self, Word};
 use rankbit_sparse::storage::{BlockIndices, NmLengths};
 use rankbit_sparse::{
@@ -114,15 +115,17 @@ fn exercise(matrix: &NmMatrix, source: &mut Source) {
     let x = Mat::from_fn(tokens, features, |_, _| source.float().clamp(-2.0, 2.0));
     assert_eq!(reference::apply(matrix, x.as_ref()).expect("its own shape").shape(), (tokens, out));
     let prepared = Prepared::new(matrix).expect("small");
-    let run = |path| {
-        let mut y = Mat::zeros(tokens, out);
-        prepared.apply_into(path, x.as_ref(), y.as_mut()).expect("its own shape");
-        bits(&y)
+    let run = |level: Level| {
+        level.run(|| {
+            let mut y = Mat::zeros(tokens, out);
+            prepared.apply_into(x.as_ref(), y.as_mut()).expect("its own shape");
+            bits(&y)
+        })
     };
-    run(Path::Portable);
-    // Both fuse the product and the sum.
+    assert!(run(Level::Portable).is_some());
+    // All of them fuse the product and the sum.
     let wide: Vec<_> =
-        [Path::Avx2, Path::Avx512].into_iter().filter(|path| path.is_available()).map(run).collect();
+        Level::ALL.into_iter().filter(|level| *level != Level::Portable).filter_map(run).collect();
     assert!(wide.windows(2).all(|pair| pair[0] == pair[1]));
     for word in [Word::Bits16, Word::Bits32] {
         if let Ok(metadata) = hardware::metadata(matrix, word) {

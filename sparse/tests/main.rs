@@ -11,4 +11,5 @@ mod patterns;
 mod prune;
 mod schedule;
 mod storage;
+mod training;
 mod transposable;

@@ -52,6 +52,7 @@ fn intact(source: &mut Source) -> Vec<u8> {
         relative_error: Some(0.5),
         metric_error: None,
         source_sha256: String::new(),
+        moments_sha256: None,
         seed: 0,
         warnings: Vec::new(),
         rest: false,

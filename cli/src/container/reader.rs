@@ -193,7 +193,7 @@ fn buffer(len: usize, what: impl std::fmt::Display) -> Result<Vec<u8>, Error> {
 }
 
 /// Lower-case hexadecimal digits.
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {

@@ -63,6 +63,9 @@ pub(crate) struct Record {
     pub(crate) metric_error: Option<f64>,
     /// SHA-256 of its original bytes.
     pub(crate) source_sha256: String,
+    /// SHA-256 of the calibration that it was fitted and measured under; see scripts/capture.py for its parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moments_sha256: Option<String>,
     /// Seed of its random numbers, before its name is mixed in.
     pub(crate) seed: u64,
     /// What was changed from what was asked.

@@ -43,6 +43,8 @@ pub(crate) struct Budget {
     pub(crate) front: Vec<Point>,
     /// Every candidate format on all tensors, where all can take it.
     pub(crate) uniform: Vec<Uniform>,
+    /// What was found in the end, measured like the plan's error.
+    pub(crate) achieved: Option<f64>,
     /// What is missing for a better plan.
     pub(crate) note: Option<String>,
 }

@@ -113,6 +113,13 @@ pub(crate) fn compressed(report: &json::Report) -> Result<(), Error> {
     text.push_str(&left_alone(&report.skipped));
     if let Some(budget) = &report.budget {
         text.push_str(&trade_off(budget));
+        if let Some(achieved) = budget.achieved {
+            let predicted = budget.found.error;
+            text.push_str(&format!(
+                "{}: {predicted:.4} predicted, {achieved:.4} achieved\n",
+                budget.minimized
+            ));
+        }
     }
     text.push_str(&format!(
         "{} → {} ({:.2}× smaller) in {:.1} s\n",
@@ -175,11 +182,13 @@ fn trade_off(budget: &json::Budget) -> String {
             what.to_owned(),
         ]);
     }
-    format!(
-        "plans on the lower convex hull, and one format for all ({}):\n{}\n",
-        budget.minimized,
-        out.trim_fmt()
-    )
+    let what = if budget.uniform.is_empty() {
+        "what other budgets would give"
+    } else {
+        "plans on the lower convex hull, and one format for all"
+    };
+    let note = budget.note.as_ref().map(|note| format!("{note}\n")).unwrap_or_default();
+    format!("{what} ({}):\n{}\n{note}", budget.minimized, out.trim_fmt())
 }
 
 /// The ends of a front and points at about even distances of bits between them.

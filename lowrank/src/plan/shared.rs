@@ -3,6 +3,8 @@
 //! ```text
 //! minimize Σₜ uₜ·Σⱼ Gₜⱼ·d(kₜⱼ)   subject to   Σₜ (overheadₜ + rowsₜ·Σⱼ kₜⱼ) ≤ budget
 //! ```
+//! Without calibration gains are no losses: see [`rates`].
+//!
 //! `d(k)` is what a k-bit trellis code leaves of a normal variance, `G` what a column's variance counts
 //! ([`trellis_columns`]), `u` the unit that makes the sums a [`Loss`]. One price of a bit, a Lagrange multiplier, holds
 //! for all columns of all matrices ([`rates::allocate`]); budgets of any fraction are met to one step.
@@ -74,20 +76,22 @@ impl Shared {
         };
         let rows = weight.nrows() as f64;
         let mut columns = trellis_columns(weight, &scheme, damping, &context)?;
-        // Gains are means over rows under weights of mean 1.
+        // Both are means over rows under weights of mean 1.
         let total = context.row_weights.map_or(rows, |weights| weights.iter().sum());
-        let unit = loss.unit(norms, context.hessian.is_some())?;
-        for gain in &mut columns.gains {
-            *gain *= total * unit;
+        let unit = total * loss.unit(norms, context.hessian.is_some())?;
+        columns.losses.iter_mut().for_each(|loss| *loss *= unit);
+        match context.hessian {
+            Some(_) => columns.gains.clone_from(&columns.losses),
+            None => relative_to_their_mean(&mut columns.gains, rows),
         }
         Ok(Self { name: input.name.into(), recipe: recipe.clone(), columns })
     }
 
     /// Bits and predicted loss under given rates.
     fn planned(&self, rates: &[u8]) -> Planned {
-        let Columns { window, rows, weights, overhead, ref gains } = self.columns;
+        let Columns { rows, weights, overhead, .. } = self.columns;
         let codes = rates.iter().map(|&rate| u64::from(rate)).sum::<u64>().saturating_mul(rows as u64);
-        let loss = gains.iter().zip(rates).map(|(gain, &rate)| gain * rates::distortion(window, rate)).sum();
+        let loss = self.columns.loss(rates);
         let mut recipe = self.recipe.clone();
         for step in &mut recipe.round {
             if let Step::Quantize { scheme: Scheme { code: Code::Trellis(trellis), .. }, .. } = step {
@@ -96,6 +100,14 @@ impl Shared {
         }
         let stored_bits = overhead.saturating_add(codes);
         Planned { name: self.name.clone(), weights, stored_bits, loss, recipe }
+    }
+}
+
+/// Gains without calibration: a weight of the mean column counts alike in all matrices.
+fn relative_to_their_mean(gains: &mut [f64], rows: f64) {
+    let mean = gains.iter().sum::<f64>() / gains.len().max(1) as f64;
+    if mean > 0.0 {
+        gains.iter_mut().for_each(|gain| *gain *= rows / mean);
     }
 }
 

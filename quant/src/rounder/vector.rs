@@ -69,11 +69,11 @@ pub(super) fn quantize(
 /// takes beside codes: for [`rates::allocate`](crate::trellis::rates::allocate) over several matrices.
 ///
 /// ```text
-/// G_j = D_j · Σ_i (r_i/Σr)·w_ij²        D_j: with a Gram matrix H, the variance of input j that those coded later
-/// leave; without, 1
+/// G_j = D_j · Σ_i (r_i/Σr)·w_ij²        D_j: of a Gram matrix H, the variance of input j that those coded later leave
 /// ```
+/// Without a Gram matrix see [`rates`](crate::trellis::rates).
 /// With gradient-weighted statistics these have one unit across the matrices of a network; otherwise scale
-/// [`Columns::gains`] by what a matrix's error counts, such as `1/tr(W·H·Wᵀ)`.
+/// [`Columns::gains`] and [`Columns::losses`] by what a matrix's error counts, such as `1/tr(W·H·Wᵀ)`.
 ///
 /// # Errors
 /// As [`quantize_with`](super::quantize_with); [`Error::InvalidScheme`] for a scheme without a trellis.
@@ -90,10 +90,10 @@ pub fn trellis_columns(
     let values = row_major(weight);
     let prepared = prepare(weight, &values, scheme, context)?;
     let sensitivity = match context.hessian.filter(|_| shape.0 > 0 && shape.1 > 0) {
-        Some(hessian) => sensitivity(&feedback(weight, hessian, damping)?),
-        None => vec![1.0; shape.1],
+        Some(hessian) => Some(sensitivity(&feedback(weight, hessian, damping)?)),
+        None => None,
     };
-    Ok(encode::columns(&values, shape, trellis, &prepared, |column| sensitivity[column]))
+    Ok(encode::columns(&values, shape, trellis, &prepared, sensitivity.as_deref()))
 }
 
 fn prepare(
@@ -149,7 +149,7 @@ impl Fed<'_> {
     fn run(&self, values: &[f32], sweeps: u32) -> Result<Rounded, Error> {
         let Self { weight, shape, prepared, feedback, .. } = *self;
         let sensitivity = sensitivity(feedback);
-        let rates = rates(values, shape, self.trellis, prepared, |column| sensitivity[column])?;
+        let rates = rates(values, shape, self.trellis, prepared, Some(&sensitivity))?;
         let encoders = Encoders::new(self.trellis.window, &rates);
         let mut columns = Coding {
             prepared,

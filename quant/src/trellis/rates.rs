@@ -9,7 +9,14 @@
 //! next would exceed the budget. (Lagrangian; optimal for the total it ends with.)
 //!
 //! Under error feedback ([`ErrorFeedback`](rankbit_linalg::ErrorFeedback)) `G_j = D_j·Σ_i r_i·w_ij²`, D_j being the
-//! conditional variance of input j given those coded later, and r_i the rows' weights; without a Gram matrix D = 1.
+//! conditional variance of input j given those coded later, and r_i the rows' weights.
+//!
+//! Without a Gram matrix nothing is known of D but that it is no constant: in trained networks inputs with small weights
+//! tend to carry large activations, and taking their bits away is what an error in weights would ask for. There
+//! `G_j = (Σ_i w_ij²)^¼`: of columns nearly alike the larger one has the next bit first, and rates of a matrix stay within
+//! about one of each other. On a sentence encoder at 2.5 bits the embeddings' cosine is 0.869 so and 0.848 with
+//! `Σ_i w_ij²`, at equal errors of weights (0.206).
+//!
 //! Cost O(n log n) for n columns.
 
 use super::{Rate, stream::LARGEST_RATE};
@@ -35,8 +42,10 @@ pub struct Columns {
     pub window: u8,
     /// Rows with their padding ([`stream::padded`](super::stream::padded)): what a column's bit costs.
     pub rows: usize,
-    /// G_j, not negative.
+    /// G_j, not negative: what decides.
     pub gains: Vec<f64>,
+    /// What a unit of relative error in column j loses, for prediction: the gains themselves where they are known.
+    pub losses: Vec<f64>,
     /// Weights of the matrix.
     pub weights: u64,
     /// Stored bits beside the codes: scales, rates, outliers.
@@ -44,6 +53,11 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Σ_j of the losses at `rates`.
+    pub fn loss(&self, rates: &[u8]) -> f64 {
+        self.losses.iter().zip(rates).map(|(loss, &rate)| loss * distortion(self.window, rate)).sum()
+    }
+
     /// The smallest budget of this matrix alone that gives it `rates`, where [`allocate`] chose them.
     pub fn budget(&self, rates: &[u8]) -> Rate {
         let codes = rates.iter().map(|&rate| u128::from(rate)).sum::<u128>() * self.rows as u128;
@@ -104,7 +118,7 @@ mod tests {
 
     fn columns(rows: usize, gains: Vec<f64>) -> Columns {
         let weights = (rows * gains.len()) as u64;
-        Columns { window: 12, rows, gains, weights, overhead: 7 }
+        Columns { window: 12, rows, losses: gains.clone(), gains, weights, overhead: 7 }
     }
 
     /// All rates of four columns of 32 or 64 rows: none within the budget spent has a smaller error.

@@ -12,6 +12,12 @@ use num_traits::Float;
 /// Largest value, in standard deviations, that an encoder is given: far outside every table.
 const LIMIT: f64 = 1e3;
 
+/// By how much a column's scale is above its root mean square, by rate − 1. A table ends at some 3.5: values beyond it
+/// err by all that is missing, which at few bits is little beside the error of all others and at many bits most of it.
+/// Measured on columns of a trained network, whose tails are a little heavier than normal ones; on normal values no
+/// rate loses and 4 bits and more gain 1.5 % (attention's keys 8 % at 4 bits, 30 % at 6).
+const HEADROOM: [f64; 8] = [1.0, 1.03, 1.08, 1.13, 1.17, 1.22, 1.22, 1.22];
+
 /// Row scales at most: times the largest column scale and value that is still below f32's end.
 pub(crate) const LARGEST_ROW_SCALE: f32 = 2.5e35;
 
@@ -83,6 +89,14 @@ impl Prepared {
     /// Rows of the outliers in a range of [`Prepared::positions`].
     pub(crate) fn outlier_rows(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
         self.positions[range].iter().map(|&at| at as usize % self.rows.max(1))
+    }
+
+    /// With errors of a row counted half-way between as they are and relative to the row: importance 1/rs.
+    pub(crate) fn weighing_rows_between(mut self) -> Self {
+        let inverse = |scale: &f32| if *scale > 0.0 { f64::from(*scale).recip() } else { 0.0 };
+        let inverses: Vec<f64> = self.row_scales.iter().map(inverse).collect();
+        self.importance = normalized(Some(&inverses), self.rows);
+        self
     }
 
     /// An outlier's value as it is stored: rounded, and inside its format's range.
@@ -182,7 +196,8 @@ impl<'a> ColumnCoder<'a> {
                 unit += importance * f64::from(*scale) * f64::from(*scale);
             }
         }
-        let code = if unit > 0.0 { scale::nearest(Float::sqrt(energy / unit)) } else { 0 };
+        let headroom = HEADROOM.get(usize::from(rate).wrapping_sub(1)).copied().unwrap_or(1.0);
+        let code = if unit > 0.0 { scale::nearest(headroom * Float::sqrt(energy / unit)) } else { 0 };
         let column_scale = scale::value(code);
         if column_scale == 0.0 {
             return Coded { scale: 0, stream: vec![0; stream] };

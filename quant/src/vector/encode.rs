@@ -1,6 +1,6 @@
 //! Plain coding: every column (trellis) or block (lattice) by itself, without calibration.
 
-use super::coder::{Coded, ColumnCoder, Encoders, Prepared};
+use super::coder::{Coded, ColumnCoder, Encoders, LARGEST_ROW_SCALE, Prepared};
 use super::{ColumnParts, overhead_bits, scale};
 use crate::lattice::{self, BLOCK};
 use crate::trellis::rates::{self, Columns};
@@ -30,14 +30,14 @@ pub(crate) fn column_into(weight: &[f32], cols: usize, column: usize, out: &mut 
     }
 }
 
-/// The rate of each column: all the same, or by what a bit is worth there. `sensitivity(column)` is what a squared
-/// error in a column counts.
+/// The rate of each column: all the same, or by what a bit is worth there. `sensitivity` is what a squared error in each
+/// column counts, where that is known.
 pub(crate) fn rates(
     weight: &[f32],
     shape: (usize, usize),
     trellis: Trellis,
     prepared: &Prepared,
-    sensitivity: impl Fn(usize) -> f64,
+    sensitivity: Option<&[f64]>,
 ) -> Result<Vec<u8>, Error> {
     let units = match trellis.rate {
         Rate::Uniform(rate) => return Ok(vec![rate; shape.1]),
@@ -54,28 +54,34 @@ pub(crate) fn columns(
     shape: (usize, usize),
     trellis: Trellis,
     prepared: &Prepared,
-    sensitivity: impl Fn(usize) -> f64,
+    sensitivity: Option<&[f64]>,
 ) -> Columns {
     let cols = shape.1;
-    let mut gains = vec![0.0; cols];
+    let mut losses = vec![0.0; cols];
     for (row, importance) in weight.chunks_exact(cols.max(1)).zip(&prepared.importance) {
-        for (gain, &w) in gains.iter_mut().zip(row) {
-            *gain += importance * f64::from(w) * f64::from(w);
+        for (loss, &w) in losses.iter_mut().zip(row) {
+            *loss += importance * f64::from(w) * f64::from(w);
         }
     }
     for &at in &prepared.positions {
         let (row, col) = (at as usize % prepared.rows, at as usize / prepared.rows);
         let w = f64::from(weight[row * cols + col]);
-        gains[col] -= prepared.importance[row] * w * w;
+        losses[col] -= prepared.importance[row] * w * w;
     }
-    for (column, gain) in gains.iter_mut().enumerate() {
-        *gain = gain.max(0.0) * sensitivity(column) / shape.0.max(1) as f64;
+    for (column, loss) in losses.iter_mut().enumerate() {
+        let sensitivity = sensitivity.and_then(|known| known.get(column)).copied().unwrap_or(1.0);
+        *loss = loss.max(0.0) * sensitivity / shape.0.max(1) as f64;
     }
+    let gains = match sensitivity {
+        Some(_) => losses.clone(),
+        None => losses.iter().map(|loss| Float::sqrt(Float::sqrt(*loss))).collect(),
+    };
     let outliers = prepared.positions.len() as u64 * (32 + prepared.format.bits() as u64);
     Columns {
         window: trellis.window,
         rows: prepared.padded,
         gains,
+        losses,
         weights: shape.0 as u64 * shape.1 as u64,
         overhead: overhead_bits(shape, prepared.format, true) + outliers,
     }
@@ -109,6 +115,13 @@ pub(crate) fn assemble(
     Ok(Rounded { widened_from: prepared.widened_from, ..Rounded::new(quantized) })
 }
 
+/// Every column to the path of least `Σ_i rs_i·(x_i − T[s_i])²`, then the rows' scales anew.
+///
+/// A path of least error overall (weights rs²) pays for loud outputs with quiet ones; one that counts each output
+/// relative to itself (weights 1) has more error overall. Nothing here tells which outputs matter, and the geometric
+/// mean of the two has most of both: on a sentence encoder at 2 bits errors of weights and held-out outputs and the
+/// embeddings' cosine are 0.258, 0.204, 0.797 by the first, 0.265, 0.210, 0.822 by the second, 0.260, 0.205, 0.810 by
+/// the mean (of three orders of the rows, which change the cosines by 0.002).
 fn trellis_plain(
     weight: &[f32],
     shape: (usize, usize),
@@ -117,20 +130,61 @@ fn trellis_plain(
     prepared: &Prepared,
 ) -> Result<Rounded, Error> {
     let (rows, cols) = shape;
-    let rates = rates(weight, shape, trellis, prepared, |_| 1.0)?;
+    let rates = rates(weight, shape, trellis, prepared, None)?;
     let encoders = Encoders::new(trellis.window, &rates);
+    let prepared = &prepared.clone().weighing_rows_between();
     let fresh = || (ColumnCoder::new(prepared, &encoders), vec![0.0; rows]);
     let coded = parallel(cols, fresh, |(coder, target), column| {
         column_into(weight, cols, column, target);
         let coded = coder.encode(column, rates[column], target, &prepared.row_scales);
-        let outliers: Vec<f32> = prepared
-            .outlier_rows(prepared.outliers_of(column))
-            .map(|row| prepared.store(target[row] - f64::from(coder.values[row])))
-            .collect();
-        (coded, outliers)
+        (coded, coder.values.clone())
     });
-    let (columns, outliers): (Vec<Coded>, Vec<Vec<f32>>) = coded.into_iter().unzip();
-    assemble(shape, scheme, prepared, &prepared.row_scales, rates, &columns, &outliers.concat())
+    let (columns, values): (Vec<Coded>, Vec<Vec<f32>>) = coded.into_iter().unzip();
+    let row_scales = refit(weight, prepared, &columns, &values);
+    let outlier = |&at: &u32| {
+        let (row, col) = (at as usize % rows, at as usize / rows);
+        let ratio = f64::from(row_scales[row]) / f64::from(prepared.row_scales[row]);
+        let under = f64::from(values[col][row]) * if ratio.is_finite() { ratio } else { 1.0 };
+        prepared.store(f64::from(weight[row * cols + col]) - under)
+    };
+    let outliers: Vec<f32> = prepared.positions.iter().map(outlier).collect();
+    assemble(shape, scheme, prepared, &row_scales, rates, &columns, &outliers)
+}
+
+/// Each row's scale, fitted to what was coded, as stored.
+///
+/// ```text
+/// least squares: l = w·q / q·q        norm kept: p = √(w·w / q·q)        scale = rs·√(l·p)
+/// ```
+/// over the columns that have codes, without outliers. The least squares scale shrinks: what is left of a row at few
+/// bits is smaller than the row, in every layer. Half-way to the scale that keeps the norm costs no more error than
+/// the unfitted scale has, and lifts the cosine above to 0.815.
+fn refit(weight: &[f32], prepared: &Prepared, columns: &[Coded], values: &[Vec<f32>]) -> Vec<f32> {
+    let (rows, cols) = (prepared.rows, columns.len());
+    let (mut wq, mut qq, mut ww) = (vec![0.0_f64; rows], vec![0.0_f64; rows], vec![0.0_f64; rows]);
+    let mut add = |row: usize, w: f32, q: f32| {
+        let (w, q) = (f64::from(w), f64::from(q));
+        wq[row] += w * q;
+        qq[row] += q * q;
+        ww[row] += w * w;
+    };
+    let with_codes = columns.iter().zip(values).enumerate().filter(|(_, (coded, _))| coded.scale > 0);
+    for (col, (_, values)) in with_codes {
+        let mut outliers = prepared.outlier_rows(prepared.outliers_of(col)).peekable();
+        for (row, &q) in values.iter().enumerate() {
+            if outliers.next_if_eq(&row).is_none() {
+                add(row, weight[row * cols + col], q);
+            }
+        }
+    }
+    let sums = wq.iter().zip(&qq).zip(&ww).zip(&prepared.row_scales);
+    let scales = sums.map(|(((&wq, &qq), &ww), &old)| {
+        let ratio = Float::sqrt(wq / qq * Float::sqrt(ww / qq));
+        let new = prepared.format.round(f64::from(old) * ratio);
+        let fits = wq > 0.0 && qq > 0.0 && new > 0.0 && new <= LARGEST_ROW_SCALE;
+        if fits { new } else { old }
+    });
+    scales.collect()
 }
 
 /// `task(0..count)` in order, in parallel with `std`, each thread with buffers of its own.

@@ -162,7 +162,8 @@ impl Job {
     pub(super) fn loss(&self) -> Result<Loss, Error> {
         let Some(calibration) = &self.calibration else { return Ok(Loss::SquaredError) };
         for chosen in &self.chosen {
-            if !calibration.weighs_rows(&self.tensor(chosen.index)?.name) {
+            let name = self.tensor(chosen.index)?.name.as_str();
+            if !(calibration.weighs_rows(name) && calibration.has_gram(name)?) {
                 return Ok(Loss::RelativeMoments);
             }
         }
@@ -260,6 +261,7 @@ impl Job {
             found: point(found.stored_bits() as f64, found.loss()),
             front: front.iter().map(|total| point(total.cost as f64, total.loss)).collect(),
             uniform: uniform.collect(),
+            achieved: None,
             note: None,
         };
         let indices = self.chosen.iter().map(|chosen| chosen.index);

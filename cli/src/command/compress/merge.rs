@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rankbit::lowrank::plan::Loss;
+
 use super::args::RestRule;
 use super::output::Output;
 use super::rest::{self, Verdict};
@@ -156,6 +158,28 @@ impl<'a> Merge<'a> {
         total.mean_relative_error = self.errors.mean();
         total.metric_error = self.metric_errors.relative();
         total.mean_metric_error = self.metric_errors.mean();
+        let achieved = self.achieved();
+        if let Some(budget) = &mut self.collected.report.budget {
+            budget.achieved = achieved;
+        }
         Ok(self.collected)
+    }
+
+    /// What the plan predicts, measured.
+    fn achieved(&self) -> Option<f64> {
+        let json::Report { tensors, total, .. } = &self.collected.report;
+        let mean_of_squares = |errors: &mut dyn Iterator<Item = f64>| {
+            (!tensors.is_empty()).then(|| (errors.map(|e| e * e).sum::<f64>() / tensors.len() as f64).sqrt())
+        };
+        match self.job.allocation.as_ref()?.loss? {
+            Loss::SquaredError => total.relative_error,
+            Loss::Moments => total.metric_error,
+            Loss::RelativeSquaredError => mean_of_squares(&mut tensors.iter().map(|t| t.relative_error)),
+            // As in the plan, a tensor without calibration counts by its weights.
+            Loss::RelativeMoments => {
+                mean_of_squares(&mut tensors.iter().map(|t| t.metric_error.unwrap_or(t.relative_error)))
+            }
+            _ => None,
+        }
     }
 }

@@ -232,7 +232,10 @@ impl Job {
         let needs = Needs {
             absmax: smooth,
             // Smoothing alone asks for no metric, but methods that compare iterates do.
-            metric: measured || self.plan.needs_gram().is_some() || self.plan.measures(),
+            metric: (measured || self.plan.needs_gram().is_some() || self.plan.measures())
+                // Trellis codes of `best` take what there is.
+                && !(self.plan.method == Method::Best
+                    && self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector())),
             mean_abs: self.plan.needs_magnitudes(),
             mean: self.plan.needs_means(),
         };
@@ -389,6 +392,10 @@ impl Job {
             Some(calibration) if !rest => calibration.load(name, (rows, cols))?,
             _ => None,
         };
+        let moments_sha256 = match &self.calibration {
+            Some(calibration) if moments.is_some() => calibration.sha256(name)?,
+            _ => None,
+        };
         let input = Input { name, moments: moments.as_ref() };
         let format_name = scheme.as_ref().and_then(Scheme::name);
         let fitted = fit(weight, &recipe, &input).map_err(|error| fail(&error))?;
@@ -459,6 +466,7 @@ impl Job {
             relative_error: Some(info.relative_error),
             metric_error: info.metric_error,
             source_sha256: loaded.sha256,
+            moments_sha256,
             seed: self.plan.seed,
             warnings,
             rest,

@@ -23,11 +23,7 @@ impl Job {
         budget: f64,
         quiet: bool,
     ) -> Result<Allocation, Error> {
-        let feeds_back = recipe
-            .round
-            .iter()
-            .any(|step| matches!(step, Step::Quantize { rounder, .. } if rounder.needs_hessian()));
-        let loss = if feeds_back { self.loss()? } else { Loss::RelativeSquaredError };
+        let loss = if feeds_back(recipe) { self.loss()? } else { Loss::RelativeSquaredError };
         let exchange = if self.exchanges(loss) { Exchange::All } else { Exchange::Inside };
         let (tensors, norms) = self.look_at_each(args, quiet, "columns of", |index, shape| {
             self.columns(index, shape, recipe, loss)
@@ -48,6 +44,7 @@ impl Job {
             found: point(&found),
             front,
             uniform: Vec::new(),
+            achieved: None,
             note: self.missing(loss),
         };
         let indices = self.chosen.iter().map(|chosen| chosen.index);
@@ -58,10 +55,10 @@ impl Job {
         })
     }
 
-    /// Whether matrices exchange bits. `best` does so only where losses are those of the network's own output: a relative
-    /// error says nothing of how much a layer matters, and starves those that do.
+    /// Whether matrices exchange bits. `best` does not where all that is known are errors relative to each layer's own
+    /// output: they say nothing of how much a layer matters, and those that are easy to approximate would be starved.
     fn exchanges(&self, loss: Loss) -> bool {
-        self.plan.method != Method::Best || loss == Loss::Moments
+        self.plan.method != Method::Best || loss != Loss::RelativeMoments
     }
 
     /// One tensor's columns, and the squared norm that its loss is relative to.
@@ -75,17 +72,24 @@ impl Job {
         let tensor = self.tensor(index)?;
         let name = tensor.name.as_str();
         let fail = |error: &dyn std::fmt::Display| self.reader.tensor_error(name, error);
+        // Where calibration has nothing for a tensor, `best` does without: there too losses are relative.
+        let calibration = match &self.calibration {
+            Some(calibration) if feeds_back(recipe) && calibration.has_gram(name)? => Some(calibration),
+            _ => None,
+        };
+        let (recipe, loss) = match calibration {
+            None if feeds_back(recipe) => (self.plan.uncalibrated(recipe), Loss::RelativeSquaredError),
+            _ => (recipe.clone(), loss),
+        };
         let loaded = self.load(tensor, cols)?;
         let weight = MatRef::from_row_major_slice(&loaded.values, rows, cols);
-        let moments = match &self.calibration {
-            Some(calibration) if loss != Loss::RelativeSquaredError => {
-                calibration.load(name, (rows, cols))?
-            }
-            _ => None,
+        let moments = match calibration {
+            Some(calibration) => calibration.load(name, (rows, cols))?,
+            None => None,
         };
         let norms = Norms::new(weight, moments.as_ref()).map_err(|error| fail(&error))?;
         let input = Input { name, moments: moments.as_ref() };
-        let shared = Shared::new(weight, recipe, &input, loss, &norms).map_err(|error| fail(&error))?;
+        let shared = Shared::new(weight, &recipe, &input, loss, &norms).map_err(|error| fail(&error))?;
         let norm = if loss == Loss::Moments { norms.moments.unwrap_or(0.0) } else { 1.0 };
         Ok((shared, norm))
     }
@@ -108,4 +112,9 @@ impl Job {
             )),
         }
     }
+}
+
+/// Whether a recipe's rounder feeds errors back.
+fn feeds_back(recipe: &Recipe) -> bool {
+    recipe.round.iter().any(|step| matches!(step, Step::Quantize { rounder, .. } if rounder.needs_hessian()))
 }
