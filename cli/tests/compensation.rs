@@ -142,16 +142,8 @@ fn methods_from_end_to_end() {
         let expected = output_error(&network(), &dense(&folder, &output));
         let stated = layer["metric_error"].as_f64().expect("a metric error");
         assert!((stated - expected).abs() <= 1e-4 * expected + 1e-6, "{method}: {stated} against {expected}");
-        let planned = succeed(&compress(
-            &input,
-            &output,
-            &[args.as_slice(), &["--dry-run"]].concat()[..]
-                .iter()
-                .copied()
-                .filter(|a| *a != "--report" && *a != report_text)
-                .collect::<Vec<_>>()
-                .as_slice(),
-        ));
+        let dry = [&["--method", method, "--calib", &acts, "--dry-run"], more.as_slice()].concat();
+        let planned = succeed(&compress(&input, &output, &dry));
         let bits = format!("{:.3}", layer["bits_per_weight"].as_f64().expect("bits"));
         assert!(planned.contains(&bits), "{method}: {bits} is not in {planned}");
         let searched = layer["recipe"]["transform"].to_string();

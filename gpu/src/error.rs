@@ -38,6 +38,9 @@ pub enum Error {
     /// No kernel rotates the inputs of a product.
     #[error("no GPU kernel for rotated inputs")]
     UnsupportedRotation,
+    /// No kernel multiplies with a sparse term of blocks or of any entries.
+    #[error("no GPU kernel for sparse terms other than N:M")]
+    UnsupportedSparse,
     /// No kernel adds a bias.
     #[error("no GPU kernel for a split with a bias")]
     UnsupportedBias,

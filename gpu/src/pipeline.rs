@@ -89,6 +89,15 @@ pub enum Kernel {
         /// What the codes mean.
         format: Format,
     },
+    /// `shader/split_matmul/sparse.wgsl`.
+    Sparse {
+        /// Whether kept values are f16, not f32.
+        half: bool,
+        /// Threads of a workgroup, a multiple of 4.
+        threads: u32,
+        /// Tokens of a workgroup.
+        tokens: u32,
+    },
     /// `shader/split_matmul/coded.wgsl`.
     Coded {
         /// What the codes mean.
@@ -148,6 +157,20 @@ pub(crate) struct GatherParams {
     pub(crate) out_stride: u32,
 }
 
+/// Parameters of `sparse.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub(crate) struct SparseParams {
+    pub(crate) tiles: u32,
+    pub(crate) chunks: u32,
+    pub(crate) slots: u32,
+    pub(crate) keep: u32,
+    pub(crate) span: u32,
+    pub(crate) bits: u32,
+    pub(crate) tokens: u32,
+    pub(crate) x_stride: u32,
+}
+
 /// Threads of the workgroups that share one sum: on software drivers, on hardware.
 pub(crate) const THREADS: [u32; 2] = [8, 64];
 /// Tokens of a thread of the kernel for vector codes: for one token, for more.
@@ -172,6 +195,9 @@ impl Kernel {
             all.extend([1, 4].map(|side| Self::Project { threads, side }));
             for format in Format::ALL {
                 all.extend([1, 2, 4].map(|tokens| Self::Vector { format, threads, tokens }));
+            }
+            for half in [false, true] {
+                all.extend([1, 2, 4].map(|tokens| Self::Sparse { half, threads, tokens }));
             }
             for code in VectorCode::ALL {
                 all.extend(CODED_TOKENS.map(|tokens| Self::Coded { code, threads, tokens }));
@@ -211,6 +237,15 @@ impl Kernel {
                 constant("BLOCKS", MATRIX_SHAPE[1]);
                 [grid, split, format.source(), include_str!("../shader/split_matmul/matrix.wgsl")]
             }
+            Self::Sparse { half, threads, tokens } => {
+                constant("THREADS", threads);
+                constant("TOKENS", tokens);
+                let kept = match half {
+                    true => include_str!("../shader/shared/kept_f16.wgsl"),
+                    false => include_str!("../shader/shared/kept_f32.wgsl"),
+                };
+                [grid, kept, "", include_str!("../shader/split_matmul/sparse.wgsl")]
+            }
             Self::Coded { code, threads, tokens } => {
                 constant("THREADS", threads);
                 constant("TOKENS", tokens);
@@ -247,9 +282,10 @@ impl Kernel {
     pub const fn workgroup_size(self) -> [u32; 3] {
         match self {
             Self::Gather => [GATHER_THREADS, 1, 1],
-            Self::Project { threads, .. } | Self::Vector { threads, .. } | Self::Coded { threads, .. } => {
-                [threads, 1, 1]
-            }
+            Self::Project { threads, .. }
+            | Self::Vector { threads, .. }
+            | Self::Coded { threads, .. }
+            | Self::Sparse { threads, .. } => [threads, 1, 1],
             Self::Matrix { .. } => [MATRIX_SHAPE[0], MATRIX_SHAPE[1], 1],
         }
     }
@@ -257,7 +293,7 @@ impl Kernel {
     /// Number of storage bindings after the uniform at binding 0; the last one is written, the others only read.
     pub const fn storage_bindings(self) -> u32 {
         match self {
-            Self::Gather => 4,
+            Self::Gather | Self::Sparse { .. } => 4,
             Self::Project { .. } => 3,
             Self::Vector { .. } | Self::Matrix { .. } => 7,
             Self::Coded { .. } => 8,
@@ -269,6 +305,9 @@ impl Kernel {
         match self {
             Self::Gather => fields!(GatherParams: tokens, features, x_stride, out_stride),
             Self::Project { .. } => fields!(ProjectParams: tokens, rank, stride, unused),
+            Self::Sparse { .. } => {
+                fields!(SparseParams: tiles, chunks, slots, keep, span, bits, tokens, x_stride)
+            }
             Self::Vector { .. } | Self::Matrix { .. } => {
                 fields!(SplitParams: tiles, lines, groups, group_shift, tokens, x_stride, rank, unused)
             }

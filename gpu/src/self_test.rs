@@ -12,6 +12,7 @@ use rankbit_quant::{
     Code, ColumnParts, FloatFormat, Floats, Group, Outliers, Permutation, Quantized, Rate, Scheme, Smooth,
     Transform, Trellis, ZeroPoint, pack, part_lengths, scheme,
 };
+use rankbit_sparse::{NmPattern, Pattern, SparseMatrix, ValueFormat, criterion, select};
 
 /// Guard words behind every buffer that a kernel writes: more than a workgroup could overrun by.
 const GUARD_WORDS: u64 = 4096;
@@ -71,6 +72,7 @@ struct Case {
     tokens: usize,
     smooth: bool,
     permute: bool,
+    sparse: Option<(NmPattern, FloatFormat)>,
 }
 
 /// Shapes around the tile (16 rows, 8 columns), ones and primes.
@@ -105,6 +107,14 @@ const GROUPS: [Group; 9] = [
 
 /// The table: every shape with every format and number of tokens, the rest in rotation.
 fn cases() -> Vec<Case> {
+    let patterns: Vec<NmPattern> = [(2, 4), (1, 8), (4, 8), (3, 5), (1, 2), (17, 32)]
+        .iter()
+        .filter_map(|&(n, m)| NmPattern::new(n, m).ok())
+        .collect();
+    let sparse = |turn: usize| {
+        let pattern = patterns.get(turn / 4 % patterns.len().max(1)).filter(|_| turn % 4 == 1)?;
+        Some((*pattern, [FloatFormat::F16, FloatFormat::F32, FloatFormat::Bf16][turn / 8 % 3]))
+    };
     let formats = [scheme::INT4, scheme::UINT4, scheme::NF4];
     let scales = [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16];
     let mut cases = Vec::new();
@@ -116,7 +126,8 @@ fn cases() -> Vec<Case> {
                 let scale = scales[turn / 2 % scales.len()];
                 let rank = RANKS[turn / 3 % RANKS.len()].min(shape.0).min(shape.1);
                 let scheme = Some(format.with_group(group).with_scale_format(scale));
-                cases.push(Case { shape, scheme, rank, tokens, smooth: turn % 5 < 2, permute: turn % 7 < 3 });
+                let (smooth, permute) = (turn % 5 < 2, turn % 7 < 3);
+                cases.push(Case { shape, scheme, rank, tokens, smooth, permute, sparse: sparse(turn) });
                 turn += 1;
             }
         }
@@ -127,14 +138,18 @@ fn cases() -> Vec<Case> {
             let tokens = [1, 9, 2, 5][(index + at) % 4];
             let rank = RANKS[turn % RANKS.len()].min(shape.0).min(shape.1);
             let scheme = Some(scheme.with_scale_format(scales[turn % scales.len()]));
-            cases.push(Case { shape, scheme, rank, tokens, smooth: turn % 5 < 2, permute: turn % 7 < 3 });
+            let (smooth, permute) = (turn % 5 < 2, turn % 7 < 3);
+            cases.push(Case { shape, scheme, rank, tokens, smooth, permute, sparse: sparse(turn) });
             turn += 1;
         }
     }
     // One term alone, none at all.
     for (scheme, rank) in [(Some(scheme::NF4), 0), (None, 7), (None, 0)] {
         for tokens in [1, 17] {
-            cases.push(Case { shape: (33, 65), scheme, rank, tokens, smooth: rank > 0, permute: rank == 0 });
+            let (smooth, permute) = (rank > 0, rank == 0);
+            for sparse in [None, sparse(1), sparse(8 + 1)] {
+                cases.push(Case { shape: (33, 65), scheme, rank, tokens, smooth, permute, sparse });
+            }
         }
     }
     cases
@@ -195,8 +210,12 @@ impl Case {
         };
         let smooth = if self.smooth { " smoothed" } else { "" };
         let permuted = if self.permute { " permuted" } else { "" };
+        let sparse = match self.sparse {
+            Some((pattern, format)) => format!(" and {pattern} {}", format.name()),
+            None => String::new(),
+        };
         let ((out, features), rank, tokens) = (self.shape, self.rank, self.tokens);
-        format!("{out}x{features} {base} rank {rank} tokens {tokens}{smooth}{permuted}")
+        format!("{out}x{features} {base} rank {rank} tokens {tokens}{smooth}{permuted}{sparse}")
     }
 
     /// A split with every code, zero points and scales of either sign, drawn from the case's own stream.
@@ -245,9 +264,32 @@ impl Case {
         } else {
             None
         };
+        let sparse = match self.sparse {
+            Some((pattern, format)) => Some(sparse(random, self.shape, pattern, format)?),
+            None => None,
+        };
         let transform = Transform::new(features, smooth, permutation, None)?;
-        Ok(Split::new(self.shape, Some(transform).filter(|t| !t.is_identity()), base, low_rank)?)
+        let transform = Some(transform).filter(|t| !t.is_identity());
+        Ok(Split::new(self.shape, transform, base, low_rank)?.with_sparse(sparse)?)
     }
+}
+
+/// Normal values at random places, a few of them too small for a normal f16.
+fn sparse(
+    random: &mut Stream,
+    (out, features): (usize, usize),
+    pattern: NmPattern,
+    format: FloatFormat,
+) -> Result<SparseMatrix, rankbit_lowrank::Error> {
+    let values = normal(random, out * features);
+    let scores = normal(random, out * features);
+    let scores = MatRef::from_row_major_slice(&scores, out, features);
+    let mask = select(criterion::magnitude(scores)?.as_ref(), &Pattern::Nm(pattern))?;
+    let weight = Mat::from_fn(out, features, |i, j| {
+        values[i * features + j] * if (i + j) % 7 == 3 { 2.0_f32.powi(-20) } else { 1.0 }
+    });
+    let format = ValueFormat::Float(format);
+    Ok(SparseMatrix::new(weight.as_ref(), &mask, &Pattern::Nm(pattern), &format)?.0)
 }
 
 fn nibble(random: &mut Stream) -> u8 {
@@ -263,7 +305,7 @@ fn normal(random: &mut Stream, len: usize) -> Vec<f32> {
 /// Runs every case on `gpu`, with the workgroups of software drivers and of hardware, and compares each entry with the CPU reference.
 ///
 /// ```text
-/// |Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ + in·2⁻¹²⁶,   γ = K·u/(1 - K·u),  K = in + r + 8,  u = 2⁻²⁴
+/// |Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R| + |S|)ᵀ + in·2⁻¹²⁶,   γ = K·u/(1 - K·u),  K = in + r + 9,  u = 2⁻²⁴
 /// ```
 /// with the magnitudes of outliers beside those of what they are added to. The last term covers devices that flush subnormal products to zero. Written buffers are filled with NaN
 /// before the run and are longer than needed; a changed word past the logical end fails the case.
@@ -320,7 +362,7 @@ fn worst_ratio(split: &Split, x: MatRef<'_, f32>, y: &Mat<f32>) -> Result<f64, E
 /// The bound of [`self_test`] for every entry.
 fn bounds(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f64>, Error> {
     let ((out, features), tokens) = (split.shape(), x.nrows());
-    let k = (features + split.rank() + 8) as f64 * 2.0_f64.powi(-24);
+    let k = (features + split.rank() + 9) as f64 * 2.0_f64.powi(-24);
     let gamma = k / (1.0 - k);
     let least = features.max(1) as f64 * f64::from(f32::MIN_POSITIVE);
     let mut weight = Mat::<f64>::zeros(out, features);
@@ -343,8 +385,12 @@ fn bounds(split: &Split, x: MatRef<'_, f32>) -> Result<Mat<f64>, Error> {
         if let Some(transform) = split.transform() {
             transform.transpose(&mut row)?;
         }
+        let mut kept = vec![0.0; features];
+        if let Some(sparse) = split.sparse() {
+            sparse.row_into(o, &mut kept).map_err(rankbit_lowrank::Error::from)?;
+        }
         for (j, &value) in row.iter().enumerate() {
-            weight[(o, j)] = f64::from(value).abs();
+            weight[(o, j)] = f64::from(value).abs() + f64::from(kept[j]).abs();
             if let Some((left, right)) = &factors {
                 for i in 0..split.rank() {
                     let (l, r) = (left[o * split.rank() + i], right[i * features + j]);

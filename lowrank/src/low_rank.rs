@@ -4,7 +4,7 @@ mod atoms;
 mod format;
 
 use crate::Error;
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use rankbit_linalg::faer::MatRef;
 use rankbit_quant::{FloatFormat, Floats, Quantized};
 
@@ -22,7 +22,7 @@ pub struct Factor {
 #[derive(Clone, PartialEq, Debug)]
 enum Values {
     Floats(Floats),
-    Codes(Quantized, FactorFormat),
+    Codes(Box<Quantized>, FactorFormat),
     Atoms(Atoms),
 }
 
@@ -50,7 +50,7 @@ impl Factor {
         if format.scheme(side) != Some(*codes.scheme()) {
             return Err(Error::InvalidRecipe { reason: "a factor's codes are not of its format" });
         }
-        Ok(Self { shape: codes.shape(), values: Values::Codes(codes, format) })
+        Ok(Self { shape: codes.shape(), values: Values::Codes(Box::new(codes), format) })
     }
 
     /// A right factor whose columns have few entries.
@@ -89,7 +89,7 @@ impl Factor {
     }
 
     /// The codes and their scales, when they are few bits.
-    pub const fn codes(&self) -> Option<&Quantized> {
+    pub fn codes(&self) -> Option<&Quantized> {
         match &self.values {
             Values::Floats(_) | Values::Atoms(_) => None,
             Values::Codes(codes, _) => Some(codes),

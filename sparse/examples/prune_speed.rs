@@ -3,7 +3,8 @@
 //! ```text
 //! cargo run --release -p rankbit-sparse --example prune_speed [SIDE]
 //! ```
-//! 2:4 of a square weight under the Gram matrix of correlated inputs, on all processors.
+//! 2:4 of a square weight under the Gram matrix of correlated inputs, on all processors. With SIDE = 4096 SparseGPT took
+//! 18.8 s on two cores of a Zen 4 that other programs shared. ADMM runs up to 2048.
 
 use rankbit_linalg::Stream;
 use rankbit_linalg::faer::{Mat, MatRef};

@@ -7,15 +7,16 @@ use rankbit_linalg::faer::linalg::cholesky::llt::factor::{
 };
 use rankbit_linalg::faer::linalg::cholesky::llt::solve;
 use rankbit_linalg::faer::linalg::matmul::matmul;
+use rankbit_linalg::faer::traits::{ComplexField, RealField};
 use rankbit_linalg::faer::{Accum, Mat, MatMut, MatRef, Par};
 
 /// Rows of a weight that one task handles.
 pub(crate) const PANEL: usize = 128;
 
 /// `a·b`.
-pub(crate) fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+pub(crate) fn product<T: ComplexField>(a: MatRef<'_, T>, b: MatRef<'_, T>) -> Mat<T> {
     let mut out = Mat::zeros(a.nrows(), b.ncols());
-    matmul(out.as_mut(), Accum::Replace, a, b, 1.0, Par::Seq);
+    matmul(out.as_mut(), Accum::Replace, a, b, T::one_impl(), Par::Seq);
     out
 }
 
@@ -30,9 +31,9 @@ pub(crate) fn narrow(value: f64) -> f32 {
 }
 
 /// The lower Cholesky factor of a symmetric positive definite matrix, in its place; the column whose pivot failed.
-pub(crate) fn cholesky(mut matrix: Mat<f64>) -> Result<Mat<f64>, usize> {
+pub(crate) fn cholesky<T: RealField>(mut matrix: Mat<T>) -> Result<Mat<T>, usize> {
     let n = matrix.nrows();
-    let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default()));
+    let mut memory = MemBuffer::new(cholesky_in_place_scratch::<T>(n, Par::Seq, Default::default()));
     let stack = MemStack::new(&mut memory);
     match cholesky_in_place(matrix.as_mut(), Default::default(), Par::Seq, stack, Default::default()) {
         Ok(_) => Ok(matrix),
@@ -41,16 +42,16 @@ pub(crate) fn cholesky(mut matrix: Mat<f64>) -> Result<Mat<f64>, usize> {
 }
 
 /// `rhs := A⁻¹·rhs` from A's lower Cholesky factor, panels of columns in parallel.
-pub(crate) fn solve(lower: MatRef<'_, f64>, rhs: MatMut<'_, f64>) {
+pub(crate) fn solve<T: RealField + Send + Sync>(lower: MatRef<'_, T>, rhs: MatMut<'_, T>) {
     let n = lower.nrows();
     for_panels(rhs, |_, panel| {
-        let mut memory = MemBuffer::new(solve::solve_in_place_scratch::<f64>(n, panel.ncols(), Par::Seq));
+        let mut memory = MemBuffer::new(solve::solve_in_place_scratch::<T>(n, panel.ncols(), Par::Seq));
         solve::solve_in_place(lower, panel, Par::Seq, MemStack::new(&mut memory));
     });
 }
 
 /// `visit(first column, panel)` on panels of [`PANEL`] columns, in parallel with `std`.
-pub(crate) fn for_panels(matrix: MatMut<'_, f64>, visit: impl Fn(usize, MatMut<'_, f64>) + Sync + Send) {
+pub(crate) fn for_panels<T: Send>(matrix: MatMut<'_, T>, visit: impl Fn(usize, MatMut<'_, T>) + Sync + Send) {
     let mut panels = Vec::with_capacity(matrix.ncols().div_ceil(PANEL));
     let (mut rest, mut first) = (matrix, 0);
     while rest.ncols() > 0 {

@@ -7,7 +7,7 @@
 //! | [`prune`] | SparseGPT, the best values of a mask, and ADMM, under the metric of the layer's inputs |
 //! | [`transposable`] | masks that hold in both directions, exactly or fast |
 //! | [`storage`] | kept values (floats or few bits) and packed indices; blocks and CSR; 2:4 metadata of hardware |
-//! | [`matmul`] | `Y = X·Sᵀ`, portable, AVX2, AVX-512 |
+//! | [`matmul`] | `Y = X·Sᵀ` with floats or whole-number codes, portable, AVX2, AVX-512 |
 //! | [`schedule`] | training with masks: SR-STE, decays, RigL, S²FT, SaRA, MoSA |
 //!
 //! N:M here is N **kept** of every M along a weight's inputs. Weights are `[out, in]`, a layer computes `Y = X·Wᵀ`.

@@ -3,10 +3,13 @@
 mod codes;
 mod common;
 mod criteria;
+mod fuzz;
 mod matmul;
+mod matrix;
 mod oracle;
 mod patterns;
 mod prune;
 mod schedule;
 mod storage;
+mod training;
 mod transposable;

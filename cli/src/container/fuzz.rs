@@ -6,7 +6,8 @@ use std::path::Path;
 use rankbit::linalg::faer::Mat;
 use rankbit::lowrank::split::file;
 use rankbit::lowrank::{Fit, Input, fit, preset};
-use rankbit::quant::{FloatFormat, scheme};
+use rankbit::quant::{FloatFormat, Rounder, scheme};
+use rankbit::sparse::{NmPattern, Pattern, ValueFormat};
 use rankbit_kit::fuzz::{Source, run};
 use safetensors::Dtype;
 
@@ -26,6 +27,13 @@ fn intact(source: &mut Source) -> Vec<u8> {
     }
     let rank = source.below(rows + 1);
     let recipe = match rank {
+        0 if source.one_in(3) => preset::magnitude(
+            Pattern::Nm(NmPattern::TWO_OF_FOUR),
+            source.pick(&[
+                ValueFormat::Float(FloatFormat::F16),
+                ValueFormat::Scheme(scheme::INT4, Rounder::Nearest),
+            ]),
+        ),
         0 => preset::rtn(scheme),
         _ => preset::lorc(scheme, rank, FloatFormat::F16),
     };

@@ -1,19 +1,21 @@
-//! `Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ` on the device. Twin: [`rankbit_lowrank::split::matmul::reference`].
+//! `Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ` on the device. Twin: [`rankbit_lowrank::split::matmul::reference`].
 //!
-//! Up to three dispatches of one pass, sums in f32:
+//! Up to four dispatches of one pass, sums in f32:
 //!
 //! 1. *gather* `X·T` into the order of the packed lines; only with smoothing, or groups not a multiple of 8;
 //! 2. *project* `Z = X·Rᵀ`; only with a low-rank term;
 //! 3. *vector* (few tokens) or *matrix* (many): decodes `Q` on the fly and adds `Z·Lᵀ` before it stores; *coded* for
-//!    vector codes, whatever the number of tokens, which adds the outliers too.
+//!    vector codes, whatever the number of tokens, which adds the outliers too;
+//! 4. *sparse* adds `X·Sᵀ`; only with a sparse term, N:M.
 //!
-//! **Accuracy**, elementwise: `|Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ` with `γ = K·u/(1 - K·u)`, `K = in + r + 8`,
+//! **Accuracy**, elementwise: `|Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R| + |S|)ᵀ` with `γ = K·u/(1 - K·u)`, `K = in + r + 9`,
 //! `u = 2⁻²⁴`, for products that neither overflow nor fall below f32's normal range (devices may flush those to
 //! zero). Codes minus their zero points, and table entries, are exact. Vector codes with outliers
 //! have the magnitudes of both in place of `|Q̃|`.
 
 pub(crate) mod coded;
 mod pack;
+mod sparse;
 mod workspace;
 
 pub use workspace::Workspace;
@@ -25,6 +27,7 @@ use pack::{COLUMNS, PADDING, Packed, ROWS};
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_lowrank::Split;
 use rankbit_quant::transform::{Smooth, Transform};
+use sparse::Sparse;
 
 /// From this many tokens on the matrix kernel is used.
 const MATRIX_TOKENS: usize = 9;
@@ -46,6 +49,7 @@ pub struct GpuLinear {
     left: wgpu::Buffer,
     right: wgpu::Buffer,
     gather: Option<Gather>,
+    sparse: Option<Sparse>,
     /// Vector codes: then `codes`, `scales` and `zeros` are empty.
     coded: Option<Coded>,
 }
@@ -60,15 +64,17 @@ struct Gather {
 impl Gpu {
     /// Repacks `split` into the kernels' layout and copies it to the device. Any shape, any group size, any scale
     /// format; `int4`, `uint4`, `nf4`, and all vector codes (trellises of any window, also with a rate for each column,
-    /// and lattices, with their outliers); either term may be missing.
+    /// and lattices, with their outliers); a sparse term of any
+    /// N:M with values of any kind; any term may be missing.
     ///
     /// Device memory is that of the packed codes, plus scales and factors as f32. A group size that is not a
     /// multiple of 8 pads each group to one; a group of an odd number of lines repeats its scales
-    /// (`operator/split_matmul/pack.rs`).
+    /// (`operator/split_matmul/pack.rs`). Kept values of few bits, and bf16, lie as f32 (`operator/split_matmul/sparse.rs`).
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a number format without a kernel, [`Error::UnsupportedActivation`] for a split that
-    /// quantizes its inputs, [`Error::UnsupportedRotation`] for one that rotates them, [`Error::UnsupportedBias`] for one with a bias, [`Error::LimitExceeded`] when a part is
+    /// quantizes its inputs, [`Error::UnsupportedRotation`] for one that rotates them, [`Error::UnsupportedBias`] for one
+    /// with a bias, [`Error::UnsupportedSparse`] for one whose sparse term is not N:M, [`Error::LimitExceeded`] when a part is
     /// larger than the device can bind, and whatever the device reports.
     pub fn upload(&self, split: &Split) -> Result<GpuLinear, Error> {
         if !split.activation().is_float() {
@@ -120,6 +126,7 @@ impl Gpu {
                 &pack::padded(&right, features, features.div_ceil(COLUMNS) * COLUMNS),
             )?,
             gather,
+            sparse: split.sparse().map(|sparse| Sparse::upload(self, sparse)).transpose()?,
             coded,
         };
         // Send the copies off, so that a device without memory says so here.
@@ -170,13 +177,14 @@ impl GpuLinear {
         &self.gpu
     }
 
-    /// Bytes that one product reads of this matrix: codes, scales, zero points and factors as they lie on the device.
+    /// Bytes that one product reads of this matrix: codes, scales, zero points, factors and kept values as
+    /// they lie on the device.
     pub fn device_bytes(&self) -> u64 {
         let parts = [&self.codes, &self.scales, &self.zeros, &self.left, &self.right];
         let gather = self.gather.as_ref().map_or(0, |g| g.columns.size() + g.inverse.size());
-        parts.iter().map(|part| part.size()).sum::<u64>()
-            + gather
-            + self.coded.as_ref().map_or(0, Coded::device_bytes)
+        let sparse = self.sparse.as_ref().map_or(0, |s| s.indices.size() + s.values.size());
+        let coded = self.coded.as_ref().map_or(0, Coded::device_bytes);
+        parts.iter().map(|part| part.size()).sum::<u64>() + gather + coded + sparse
     }
 
     /// `Y = X·Ŵᵀ` for `x: [tokens, in]`, waiting for the result. Allocates the buffers it needs; for repeated

@@ -53,7 +53,7 @@ impl Spectrum {
         let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
         let range = largest - smallest;
-        if !(range > 0.0) {
+        if range.is_nan() || range <= 0.0 {
             return values.len().max(1);
         }
         values.iter().filter(|&&value| (value - smallest) / range >= threshold).count().max(1)

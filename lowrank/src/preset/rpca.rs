@@ -12,7 +12,7 @@ use rankbit_sparse::Pattern;
 /// Source: GoDec, Zhou and Tao, ICML 2011, section 2 (alternating projections, which need a rank and a count); the convex
 /// form, which finds both, is [`rankbit_linalg::robust_pca`] (arXiv 0912.3599). Deviation: S comes first, from `L·R = 0`.
 ///
-/// Held by the tests: a matrix of low rank with large entries on top comes back; never worse than its first round.
+/// Held by the tests: never worse than its first round, nor that than its entries alone.
 pub fn rpca(
     rank: usize,
     pattern: Pattern,

@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn planes_are_as_exact_as_stated() {
         let len = 700;
-        let mut x = vec![0.0; len];
+        let mut x = vec![0.0_f32; len];
         Stream::new(5, "planes").fill_normal(&mut x);
         let row: Vec<u8> = (0..2 * len_blocks(len)).map(|i| (i * i * 7 + i * 13).to_le_bytes()[0]).collect();
         let mut points = vec![0.0; len];

@@ -1,7 +1,9 @@
-//! Products `Y = X·Sᵀ` that skip the zeros: [`Prepared`] for N:M, [`apply_block`] for blocks.
+//! Products `Y = X·Sᵀ` that skip the zeros: [`Prepared`] for N:M with f32 values, [`PreparedCodes`] for N:M with whole-number
+//! codes and 8-bit inputs, [`apply_block`] for blocks.
 //!
-//! [`mod@reference`] is the formula in f64. [`Prepared`] holds the matrix in the order in which the kernels read it and
-//! multiplies on the best instruction set at hand, or on a given [`Path`]:
+//! [`mod@reference`] is the formula in f64. The prepared forms hold the matrix in the order in which the kernels read it.
+//! They multiply by the instructions of [`Level::current`](rankbit_quant::simd::Level::current), which a caller can lower with
+//! `Level::run`. [`Prepared`] has these kernels:
 //!
 //! | tokens | kernel | loop |
 //! |---|---|---|

@@ -17,7 +17,7 @@ pub(super) const SLACK: usize = 32;
 /// Columns of which all tokens of a panel should stay in the second-level cache, as bytes.
 const OUTER_BYTES: usize = 256 << 10;
 /// The same for the first-level cache.
-const INNER_BYTES: usize = 8 << 10;
+const INNER_BYTES: usize = 16 << 10;
 /// Rows that share a panel in the first-level cache.
 const GROUP_ROWS: usize = 32;
 
@@ -183,7 +183,7 @@ impl Prepared {
             _ => 16,
         };
         let chunk = self.plan.columns(1, self.pattern.keep()) * size_of::<f32>();
-        let fits = |vectors: usize| chunk * lanes * vectors <= 3 * INNER_BYTES;
+        let fits = |vectors: usize| 2 * chunk * lanes * vectors <= 3 * INNER_BYTES;
         let enough = |vectors: usize| lanes * vectors >= tokens;
         [1, 2, 4].into_iter().find(|&v| enough(v) || v == 4 || !fits(2 * v)).unwrap_or(1) * lanes
     }

@@ -6,6 +6,10 @@ use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_quant::FloatFormat;
 
 /// A sparse matrix `[out, in]` as it is stored: what the pattern says.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for a whole matrix: its size is nothing beside what it points to"
+)]
 #[derive(Clone, PartialEq, Debug)]
 pub enum SparseMatrix {
     /// N of every M, also of patterns that hold in both directions.

@@ -136,6 +136,11 @@ impl<'a> Workspace<'a> {
             let params = gpu.uniform("parameters", params)?;
             let (codes, scales, zeros) = (&linear.codes, &linear.scales, &linear.zeros);
             add(kernel, groups, &[&params, codes, scales, zeros, input, &linear.left, &z, &y])?;
+            if let Some(sparse) = &linear.sparse {
+                let (kernel, params, groups) = sparse.plan(gpu, tokens, stride)?;
+                let params = gpu.uniform("parameters", params)?;
+                add(kernel, groups, &[&params, &sparse.indices, &sparse.values, &x, &y])?;
+            }
         }
         Ok(Self { linear, tokens, x, y, written, steps })
     }

@@ -8,10 +8,10 @@
 use super::{CHUNK, Line, Sums, TABLE};
 use core::arch::x86_64::*;
 
-/// Chunks between the two passes.
-const CHUNKS: usize = 8;
-/// Chunks whose products AVX2 adds up in 16 bits: 2·8·1524 < 2¹⁵.
-const NARROW: usize = 2;
+/// Chunks between the two passes of AVX2: as many as its products add up in 16 bits, 2·8·1524 < 2¹⁵.
+const CHUNKS_256: usize = 2;
+/// Chunks between the two passes of AVX-512.
+const CHUNKS_512: usize = 8;
 
 /// Whether the processor has what [`chunks_512`] needs beyond AVX-512 F.
 #[cfg(feature = "std")]
@@ -76,9 +76,9 @@ pub(super) unsafe fn chunks_256<const P: usize>(
     let mut products = [_mm256_setzero_si256(); P];
     let mut shifts = [_mm256_setzero_si256(); P];
     // Of each block a word with its signs.
-    let mut signs = [[0_u64; CHUNK / 8]; CHUNKS];
-    for (part, codes) in row.chunks(CHUNKS).enumerate() {
-        let first = part * CHUNKS;
+    let mut signs = [[0_u64; CHUNK / 8]; CHUNKS_256];
+    for (part, codes) in row.chunks(CHUNKS_256).enumerate() {
+        let first = part * CHUNKS_256;
         for (at, (codes, signs)) in codes.iter().zip(&mut signs).enumerate() {
             for half in 0..2 {
                 // SAFETY: both halves of the 64 bytes, of the 64 bytes of signs, and of the chunk's Sums.
@@ -101,30 +101,26 @@ pub(super) unsafe fn chunks_256<const P: usize>(
                 }
             }
         }
-        for (narrow, (codes, signs)) in codes.chunks(NARROW).zip(signs.chunks(NARROW)).enumerate() {
-            let mut sums = [_mm256_setzero_si256(); P];
-            for (at, (codes, signs)) in codes.iter().zip(signs).enumerate() {
-                let chunk = first + narrow * NARROW + at;
-                for (step, &signs) in signs.iter().enumerate() {
-                    // SAFETY: eight of the 64 bytes.
-                    let points = unsafe { four(codes.as_ptr().add(8 * step)) };
-                    let signs = _mm256_shuffle_epi8(_mm256_set1_epi64x(signs.cast_signed()), spread);
-                    let minus = _mm256_cmpeq_epi8(_mm256_and_si256(signs, bits), bits);
-                    let points = _mm256_xor_si256(points, _mm256_and_si256(minus, seven));
-                    for (sums, (lines, _)) in sums.iter_mut().zip(planes) {
-                        // SAFETY: a chunk has 256 bytes of four lines, a step 32.
-                        let x = unsafe {
-                            _mm256_loadu_si256(
-                                lines.as_ptr().add(4 * chunk).cast::<u8>().add(32 * step).cast(),
-                            )
-                        };
-                        *sums = _mm256_add_epi16(*sums, _mm256_maddubs_epi16(points, x));
-                    }
+        let mut sums = [_mm256_setzero_si256(); P];
+        for (at, (codes, signs)) in codes.iter().zip(&signs).enumerate() {
+            for (step, &signs) in signs.iter().enumerate() {
+                // SAFETY: eight of the 64 bytes.
+                let points = unsafe { four(codes.as_ptr().add(8 * step)) };
+                let signs = _mm256_shuffle_epi8(_mm256_set1_epi64x(signs.cast_signed()), spread);
+                let minus = _mm256_cmpeq_epi8(_mm256_and_si256(signs, bits), bits);
+                let points = _mm256_xor_si256(points, _mm256_and_si256(minus, seven));
+                for (sums, (lines, _)) in sums.iter_mut().zip(planes) {
+                    // SAFETY: a chunk has 256 bytes of four lines, a step 32.
+                    let x = unsafe {
+                        let line = lines.as_ptr().add(4 * (first + at)).cast::<u8>();
+                        _mm256_loadu_si256(line.add(32 * step).cast())
+                    };
+                    *sums = _mm256_add_epi16(*sums, _mm256_maddubs_epi16(points, x));
                 }
             }
-            for (products, sums) in products.iter_mut().zip(sums) {
-                *products = _mm256_add_epi32(*products, _mm256_madd_epi16(sums, one));
-            }
+        }
+        for (products, sums) in products.iter_mut().zip(sums) {
+            *products = _mm256_add_epi32(*products, _mm256_madd_epi16(sums, one));
         }
     }
     let mut sums = [0; P];
@@ -154,9 +150,9 @@ pub(super) unsafe fn chunks_512<const P: usize>(
     let mut products = [_mm512_setzero_si512(); P];
     let mut shifts = [_mm512_setzero_si512(); P];
     // Of each block a byte with its signs, of eight blocks a mask.
-    let mut signs = [[0_u64; 4]; CHUNKS];
-    for (part, codes) in row.chunks(CHUNKS).enumerate() {
-        let first = part * CHUNKS;
+    let mut signs = [[0_u64; 4]; CHUNKS_512];
+    for (part, codes) in row.chunks(CHUNKS_512).enumerate() {
+        let first = part * CHUNKS_512;
         for (at, (codes, signs)) in codes.iter().zip(&mut signs).enumerate() {
             // SAFETY: the 64 bytes, the 32 bytes of signs, and the 64 bytes of the chunk's Sums.
             unsafe {

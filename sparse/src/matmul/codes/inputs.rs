@@ -1,19 +1,14 @@
 //! The inputs of a product with codes: 8-bit numbers in the order in which the kernels shuffle them.
 
-use super::layout::{BLOCK, Coding, LANES, Plan, STEPS, WINDOW};
+use super::layout::{BLOCK, Coding, LANES, LINE, Line, Plan, STEPS, WINDOW};
 use crate::Error;
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::MatRef;
 
-/// Bytes that start a cache line.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Bytes([u8; 64]);
-
 /// Quantized inputs of some tokens.
 pub(super) struct Inputs {
-    windows: Vec<Bytes>,
-    /// Bytes of a token's windows.
+    windows: Vec<Line>,
+    /// Lines of a token's windows.
     stride: usize,
     scales: Vec<f32>,
     groups: usize,
@@ -26,12 +21,12 @@ impl Inputs {
     /// Quantizes `x`, `[tokens, in]`; `order` is [`order`] of the plan.
     pub(super) fn new(plan: &Plan, order: &[u32], x: MatRef<'_, f32>) -> Result<Self, Error> {
         let tokens = x.nrows();
-        let stride = plan.groups * plan.blocks * plan.block_window();
+        let stride = plan.groups * plan.blocks * plan.block_window() / LINE;
         let what = Error::TooLarge { what: "inputs" };
-        let lines = tokens.checked_mul(stride / 64).ok_or(what.clone())?;
+        let lines = tokens.checked_mul(stride).ok_or(what.clone())?;
         let scales = tokens.checked_mul(plan.groups).ok_or(what)?;
         let mut inputs = Self {
-            windows: vec![Bytes([0; 64]); lines],
+            windows: vec![Line([0; 64]); lines],
             stride,
             scales: vec![0.0; scales],
             groups: plan.groups,
@@ -45,15 +40,15 @@ impl Inputs {
             if let Some(col) = row.iter().position(|x| !x.is_finite()) {
                 return Err(Error::NonFinite { what: "activations", row: t, col });
             }
-            let token = &mut inputs.windows[t * stride / 64..(t + 1) * stride / 64];
+            let token = &mut inputs.windows[t * stride..(t + 1) * stride];
             let blocks = order.chunks_exact(plan.blocks * plan.block_window());
             for (group, (order, windows)) in
-                blocks.zip(token.chunks_mut(plan.blocks * plan.block_window() / 64)).enumerate()
+                blocks.zip(token.chunks_mut(plan.blocks * plan.block_window() / LINE)).enumerate()
             {
                 let columns = columns(plan, group);
                 let scale = quantize(&row[columns.clone()], &mut codes[columns]);
                 inputs.scales[t * plan.groups + group] = scale;
-                for (to, from) in windows.iter_mut().zip(order.chunks_exact(64)) {
+                for (to, from) in windows.iter_mut().zip(order.chunks_exact(LINE)) {
                     for (to, from) in to.0.iter_mut().zip(from) {
                         *to = codes.get(*from as usize).copied().unwrap_or(0);
                     }
@@ -70,11 +65,9 @@ impl Inputs {
         Ok(inputs)
     }
 
-    /// The windows of a token.
-    pub(super) fn windows(&self, token: usize) -> &[u8] {
-        let lines = &self.windows[token * self.stride / 64..(token + 1) * self.stride / 64];
-        // SAFETY: as many bytes, all initialized, under the same borrow.
-        unsafe { core::slice::from_raw_parts(lines.as_ptr().cast(), self.stride) }
+    /// The windows of a token, one after another.
+    pub(super) fn windows(&self, token: usize) -> &[Line] {
+        &self.windows[token * self.stride..(token + 1) * self.stride]
     }
 
     /// The sums of a token's inputs, for each block; empty where not every entry is kept.
@@ -101,6 +94,9 @@ fn plain(codes: &[u8]) -> [i16; 2] {
 fn columns(plan: &Plan, group: usize) -> core::ops::Range<usize> {
     let slots = plan.blocks * BLOCK;
     let (first, last) = (group * slots, ((group + 1) * slots).min(plan.slots));
+    if plan.coding == Coding::All {
+        return first..last;
+    }
     let (keep, of) = (plan.pattern.keep(), plan.pattern.of());
     (first / keep * of).min(plan.cols)..(last.div_ceil(keep) * of).min(plan.cols)
 }

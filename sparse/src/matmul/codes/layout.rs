@@ -13,10 +13,13 @@ pub(super) const BLOCK: usize = LANES * STEPS;
 /// Bytes of a window: what one shuffle chooses from.
 pub(super) const WINDOW: usize = 16;
 
+/// Bytes of a line.
+pub(super) const LINE: usize = 64;
+
 /// A cache line: byte `4·row + lane`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Line(pub(super) [u8; 64]);
+pub(super) struct Line(pub(super) [u8; LINE]);
 
 /// How the places of kept values are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +78,7 @@ pub(super) const fn code_line(coding: u8, wide: bool, step: usize) -> usize {
 ///
 /// The window of a step holds the walk of its first group in bytes 0 to 7 and that of its second, reversed, in bytes 15
 /// to 8, so that a multiplication turns a code into two bytes of a shuffle: `(c·2¹³·K) >> 16` is `(c − 1) + c·2⁸` for
-/// [`FIRST`] and `(15 − c) + (16 − c)·2⁸` for [`SECOND`].
+/// [`FIRST`] and `(15 − c) + (16 − c)·2⁸` for [`SECOND`], but for bits 4 to 6 of each byte, which a shuffle does not read.
 pub(super) const WALK: [u8; 8] = [3, 2, 1, 3, 0, 2, 1, 0];
 /// The multiplier of the first group's codes.
 pub(super) const FIRST: u16 = 0x0807;
@@ -90,7 +93,8 @@ pub(super) fn walked(codes: [u16; 2]) -> [u8; LANES] {
         u16::try_from((product * u32::from(factor)) >> 16).unwrap_or(0).to_le_bytes()
     };
     let ([a, b], [c, d]) = (bytes(codes[0], FIRST), bytes(codes[1], SECOND));
-    [a, b, c, d]
+    // What a shuffle looks at beside the highest bit, which is 0.
+    [a, b, c, d].map(|byte| byte & 15)
 }
 
 /// The numbers of a layout.
@@ -212,7 +216,7 @@ impl Plan {
     pub(super) fn set_places(&self, block: &mut [Line], step: usize, row: usize, offsets: [u8; LANES]) {
         if self.coding == Coding::Pairs {
             for (half, pair) in [[offsets[0], offsets[1]], [offsets[2], offsets[3]]].into_iter().enumerate() {
-                let found = (1..8_u16).find(|&c| is_step(c, pair));
+                let found = (1..8_u16).find(|&c| is_step(c, pair, half));
                 self.set_pair(block, step, (row, half), found.unwrap_or(1));
             }
             return;
@@ -309,15 +313,16 @@ impl Plan {
     }
 }
 
-/// Whether code `c` stands for this pair of offsets, in this order.
-fn is_step(c: u16, pair: [u8; 2]) -> bool {
+/// Whether code `c` stands for this pair of offsets, in this order. The second group of a step walks backwards.
+fn is_step(c: u16, [a, b]: [u8; 2], half: usize) -> bool {
     let c = usize::from(c);
-    WALK[c - 1] == pair[0] && WALK[c] == pair[1]
+    let (from, to) = if half == 0 { (a, b) } else { (b, a) };
+    WALK[c - 1] == from && WALK[c] == to
 }
 
-/// Whether a pair of offsets lies on the walk the other way round: its values have to change places.
-pub(super) fn is_reversed(pair: [u8; 2]) -> bool {
-    !(1..8).any(|c| is_step(c, pair))
+/// Whether the first or second pair of offsets lies on the walk the other way round: its values have to change places.
+pub(super) fn is_reversed(pair: [u8; 2], half: usize) -> bool {
+    !(1..8).any(|c| is_step(c, pair, half))
 }
 
 #[cfg(test)]
@@ -328,7 +333,9 @@ mod tests {
     fn the_walk_crosses_every_pair() {
         for a in 0..4_u8 {
             for b in a + 1..4 {
-                assert!(!is_reversed([a, b]) || !is_reversed([b, a]));
+                for half in 0..2 {
+                    assert!(!is_reversed([a, b], half) || !is_reversed([b, a], half));
+                }
             }
         }
         for c in 1..8_u16 {
@@ -344,7 +351,7 @@ mod tests {
                 let pattern = NmPattern::new(keep, of).unwrap();
                 let Some((coding, span, share)) = Plan::coding(pattern) else { continue };
                 let windows = (LANES / share * span).div_ceil(WINDOW).max(1);
-                let (cols, slots) = (1000, pattern.kept_per_row(1000));
+                let (cols, slots) = (2000, pattern.kept_per_row(2000));
                 let plan = Plan {
                     pattern,
                     cols,
@@ -362,24 +369,25 @@ mod tests {
                 let mut block = [Line([0; 64]); 24];
                 let block = &mut block[..plan.block_lines()];
                 let offsets = |step: usize, row: usize| -> [u8; 4] {
-                    core::array::from_fn(|lane| {
+                    let mut places: [u8; 4] = core::array::from_fn(|lane| {
                         // Ascending inside a group, as kept values are.
                         let slot = LANES * step + lane;
                         let (of, keep) = (of as usize, keep as usize);
                         let free = of - keep;
                         u8::try_from(slot % keep + (row + step / 3) % (free + 1)).unwrap()
-                    })
+                    });
+                    if coding == Coding::Pairs {
+                        for (half, pair) in places.chunks_exact_mut(2).enumerate() {
+                            if is_reversed([pair[0], pair[1]], half) {
+                                pair.swap(0, 1);
+                            }
+                        }
+                    }
+                    places
                 };
                 for step in 0..STEPS {
                     for row in 0..ROWS {
-                        let mut places = offsets(step, row);
-                        if coding == Coding::Pairs {
-                            for pair in places.chunks_exact_mut(2) {
-                                if is_reversed([pair[0], pair[1]]) {
-                                    pair.swap(0, 1);
-                                }
-                            }
-                        }
+                        let places = offsets(step, row);
                         plan.set_places(block, step, row, places);
                         for lane in 0..LANES {
                             let code = u8::try_from((step * 7 + row * 5 + lane) % 16).unwrap();
@@ -397,15 +405,14 @@ mod tests {
                             let code = usize::from(plan.code(block, (step, row, lane)));
                             assert_eq!(code, (step * 7 + row * 5 + lane) % 16);
                         }
-                        let mut expected: [usize; LANES] = core::array::from_fn(|lane| {
+                        let places = offsets(step, row);
+                        let expected: [usize; LANES] = core::array::from_fn(|lane| {
                             let slot = LANES * step + lane;
                             if coding == Coding::All {
                                 return slot;
                             }
-                            slot / keep as usize * of as usize + usize::from(offsets(step, row)[lane])
+                            slot / keep as usize * of as usize + usize::from(places[lane])
                         });
-                        found.sort_unstable();
-                        expected.sort_unstable();
                         assert_eq!(found, expected, "{pattern} {step} {row}");
                     }
                 }

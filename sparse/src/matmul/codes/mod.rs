@@ -244,8 +244,9 @@ fn fill(plan: &Plan, matrix: &NmMatrix, codes: &Codes<'_>, row: usize, tile: &mu
                 let mut places: [u8; LANES] = core::array::from_fn(|lane| offsets[at + lane]);
                 let mut values: [u8; LANES] = core::array::from_fn(|lane| stored[at + lane]);
                 if plan.coding == layout::Coding::Pairs {
-                    for (places, values) in places.chunks_exact_mut(2).zip(values.chunks_exact_mut(2)) {
-                        if layout::is_reversed([places[0], places[1]]) {
+                    let pairs = places.chunks_exact_mut(2).zip(values.chunks_exact_mut(2));
+                    for (half, (places, values)) in pairs.enumerate() {
+                        if layout::is_reversed([places[0], places[1]], half) {
                             places.swap(0, 1);
                             values.swap(0, 1);
                         }

@@ -1,7 +1,7 @@
 //! The kernel for any machine.
 
 use super::inputs::Inputs;
-use super::layout::{LANES, Line, Plan, ROWS, STEPS, WINDOW};
+use super::layout::{LINE, Line, Plan, ROWS, STEPS, WINDOW};
 
 /// The sums of one tile and the tokens `first ..`, as many as there are sums: `sums[t][row]`.
 pub(super) fn tile(plan: &Plan, tile: &[Line], inputs: &Inputs, first: usize, sums: &mut [[f32; ROWS]]) {
@@ -16,11 +16,12 @@ pub(super) fn tile(plan: &Plan, tile: &[Line], inputs: &Inputs, first: usize, su
                 let from = (group * plan.blocks + block) * per_block + step * plan.windows * WINDOW;
                 for row in 0..ROWS {
                     let shuffle = plan.shuffle(lines, step, row);
-                    for lane in 0..LANES {
-                        let at = from + plan.lane_base(lane).0 * WINDOW + usize::from(shuffle[lane]);
+                    for (lane, place) in shuffle.into_iter().enumerate() {
+                        let at = from + plan.lane_base(lane).0 * WINDOW + usize::from(place);
                         let code = i32::from(plan.code(lines, (step, row, lane))) - i32::from(plan.centre());
                         for (t, whole) in whole.iter_mut().take(sums.len()).enumerate() {
-                            let x = i32::from(inputs.windows(first + t)[at].cast_signed());
+                            let x =
+                                i32::from(inputs.windows(first + t)[at / LINE].0[at % LINE].cast_signed());
                             whole[row].0 += code * x;
                             whole[row].1 += x;
                         }

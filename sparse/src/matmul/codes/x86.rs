@@ -20,7 +20,7 @@
 //! - the instruction set was detected before ([`Kernels::current`](super::Kernels)).
 
 use super::inputs::Inputs;
-use super::layout::{Coding, FIRST, Line, Plan, ROWS, SECOND, WINDOW};
+use super::layout::{Coding, FIRST, LINE, Line, Plan, ROWS, SECOND, WINDOW};
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 /// The scale lines and the block loop of one tile; the macro's modules differ in the width of their vectors.
@@ -110,9 +110,10 @@ macro_rules! kernels {
                                     }
                                 }};
                             }
-                            // SAFETY: the block has as many lines of indices as its coding reads here.
-                            let index =
-                                |line: usize| unsafe { load(at.add(index_line(C, WIDE, line)), part) };
+                            let index = |line: usize| {
+                                // SAFETY: the block has as many lines of indices as its coding reads here.
+                                unsafe { load(at.add(index_line(C, WIDE, line)), part) }
+                            };
                             match C {
                                 PAIRS => {
                                     let mut bits = [index(0), index(1), index(2)];
@@ -251,11 +252,11 @@ macro_rules! entry {
         }
 
         fn $width<const T: usize>(plan: &Plan, tile: &[Line], inputs: &Inputs, first: usize, sums: &mut [[f32; ROWS]]) {
-            let size = plan.groups * plan.blocks * plan.block_window();
+            let size = plan.groups * plan.blocks * plan.block_window() / LINE;
             let windows = core::array::from_fn(|t| {
                 let windows = inputs.windows(first + t);
                 assert!(windows.len() == size);
-                windows.as_ptr()
+                windows.as_ptr().cast()
             });
             let scales = core::array::from_fn(|t| inputs.scales(first + t));
             assert!(scales.iter().all(|scales| scales.len() == plan.groups));
