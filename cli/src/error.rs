@@ -23,6 +23,9 @@ pub(crate) enum Error {
     /// The command line asks for something that makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// What was asked for follows from activations, and none are given.
+    #[error("{0}")]
+    Uncalibrated(String),
     /// A file holds something that cannot be taken: the file is named, and the tensor or offset in the reason.
     #[error("{path}: {reason}")]
     Input {
@@ -46,7 +49,7 @@ impl Error {
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Input { .. } => 3,
+            Self::Uncalibrated(_) | Self::Input { .. } => 3,
             Self::Machine { .. } => 4,
         }
     }
@@ -54,6 +57,11 @@ impl Error {
     /// Wrong usage.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::Usage(message.into())
+    }
+
+    /// Calibration is missing.
+    pub(crate) fn uncalibrated(message: impl Into<String>) -> Self {
+        Self::Uncalibrated(message.into())
     }
 
     /// Bad input in `path`.

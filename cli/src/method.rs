@@ -880,11 +880,13 @@ fn check(method: Method, request: &Request) -> Result<(), Error> {
             return refuse("--smooth", "searches its own scales");
         }
         if !request.calibrated {
-            return Err(Error::usage("--smooth needs --calib: smoothing follows from the activations"));
+            return Err(Error::uncalibrated(
+                "--smooth needs --calib: smoothing follows from the activations",
+            ));
         }
     }
     if let (Some(why), false) = (method.follows(), request.calibrated) {
-        return Err(Error::usage(format!("--method {name} needs --calib: {why}")));
+        return Err(Error::uncalibrated(format!("--method {name} needs --calib: {why}")));
     }
     Ok(())
 }

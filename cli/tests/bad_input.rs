@@ -181,8 +181,6 @@ fn flags_that_mean_nothing_or_are_out_of_range() {
         (&["--method", "lorc", "--rounds", "3"], "--rounds"),
         (&["--method", "lowrank", "--format", "int4"], "--format"),
         (&["--method", "lowrank", "--group", "32"], "--group"),
-        (&["--method", "svdquant", "--smooth", "0.5"], "--calib"),
-        (&["--smooth", "0.5"], "--smooth"),
         (&["--rest", "q4_0"], "q4_0"),
         (&["--report", "report.txt"], "report.txt"),
         (&["--include", "("], "--include"),
@@ -198,6 +196,9 @@ fn flags_that_mean_nothing_or_are_out_of_range() {
     ] {
         refuse(&file, args, 2, &[word]);
     }
+    refuse(&file, &["--method", "svdquant", "--smooth", "0.5"], 3, &["--smooth needs --calib"]);
+    refuse(&file, &["--smooth", "0.5"], 3, &["--smooth needs --calib"]);
+    refuse(&file, &["--method", "awq"], 3, &["awq needs --calib"]);
     assert_eq!(run::<&str>(&[]).status.code(), Some(2));
     assert_eq!(run(&["compress", "only-an-input"]).status.code(), Some(2));
 }

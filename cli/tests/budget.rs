@@ -285,7 +285,8 @@ fn calibration_decides_where_the_bits_go() {
     );
     Checkpoint::default().f64("a.weight.gram", &[64, 64], &identity(1.0)).write(&acts);
     let text = acts.to_str().expect("a plain path");
-    fail(&compress(&input, &folder.path("none"), &["--budget", "4", "--calib", text]), 3, &["b.weight"]);
+    let args = ["--method", "rtn", "--budget", "4", "--calib", text];
+    fail(&compress(&input, &folder.path("none"), &args), 3, &["b.weight"]);
 }
 
 #[test]

@@ -182,13 +182,13 @@ fn what_is_refused() {
     for method in
         ["eora", "qera", "qera-diagonal", "lrec", "caldera", "lord", "svd-llm", "asvd", "lq-lora-fisher"]
     {
-        refuse(2, &["--method", method], &["--calib"]);
+        refuse(3, &["--method", method], &["--calib"]);
     }
     refuse(2, &["--method", "eora", "--calib", &acts, "--keep", "0.5"], &["--keep"]);
     refuse(2, &["--method", "lord", "--calib", &acts, "--keep", "0.5", "--rank", "3"], &["--keep", "--rank"]);
     refuse(2, &["--method", "welore", "--rank", "3"], &["--rank"]);
     refuse(2, &["--method", "lrec", "--calib", &acts, "--factors", "int8"], &["--factors"]);
-    refuse(2, &["--method", "eora", "--smooth", "search"], &["--calib"]);
+    refuse(3, &["--method", "eora", "--smooth", "search"], &["--calib"]);
     refuse(3, &["--method", "eora", "--calib", &acts, "--rank", "81"], &["layer.weight", "81", "80"]);
     // Calibration that does not do.
     let calib = |name: &str, file: Checkpoint| {

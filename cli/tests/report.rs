@@ -58,6 +58,7 @@ fn json_has_every_key_of_the_contract() {
             "bits_per_weight",
             "relative_error",
             "metric_error",
+            "predicted_error",
             "seconds",
             "warnings",
         ];

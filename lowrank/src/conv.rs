@@ -91,7 +91,11 @@ impl TuckerConv {
         }
         let conv = Self { shape, core, factors };
         let back = conv.reconstruct()?;
-        let gap: f64 = weight.iter().zip(&back).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+        let gap: f64 = weight
+            .iter()
+            .zip(&back)
+            .map(|(a, b)| num_traits::Float::powi(f64::from(*a) - f64::from(*b), 2))
+            .sum();
         let norm = tensor.norm_squared();
         let relative_error = if gap == 0.0 { 0.0 } else { num_traits::Float::sqrt(gap / norm) };
         Ok(ConvFit { conv, relative_error, widened })

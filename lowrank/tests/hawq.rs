@@ -181,5 +181,6 @@ fn a_network_within_each_limit_of_the_integer_arithmetic() {
             seen.insert(found.bits);
         }
     }
-    assert!(seen.len() >= 4, "{seen:?}");
+    // All at 4 bits, all at 8, and something between.
+    assert!(seen.len() >= 3, "{seen:?}");
 }

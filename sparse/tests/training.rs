@@ -1,10 +1,10 @@
-//! Schedules at work: a small classifier trained at 1:8, the loop of the example `digits`.
+//! Schedules at work: a small classifier trained at 1:8, the loop of the example `sparse_training`.
 
-#[path = "../examples/digits/data.rs"]
+#[path = "../examples/sparse_training/data.rs"]
 mod data;
-#[path = "../examples/digits/network.rs"]
+#[path = "../examples/sparse_training/network.rs"]
 mod network;
-#[path = "../examples/digits/recipe.rs"]
+#[path = "../examples/sparse_training/recipe.rs"]
 mod recipe;
 
 use rankbit_sparse::NmPattern;

@@ -96,7 +96,8 @@ fn pursue(target: &Mat<f64>, dense: &Mat<f64>, per_column: usize) -> Result<(Vec
             for atom in (0..rank).filter(|atom| !chosen.contains(atom)) {
                 let taken: f64 = chosen.iter().zip(&coefficients).map(|(&k, c)| gram[(atom, k)] * c).sum();
                 let norm = gram[(atom, atom)];
-                let score = if norm > 0.0 { (correlations[(atom, j)] - taken).powi(2) / norm } else { -1.0 };
+                let left = correlations[(atom, j)] - taken;
+                let score = if norm > 0.0 { left * left / norm } else { -1.0 };
                 if score > next.0 {
                     next = (score, atom);
                 }

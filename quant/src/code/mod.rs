@@ -84,11 +84,11 @@ impl Code {
         matches!(self, Self::Trellis(_) | Self::Lattice(_))
     }
 
-    /// The same numbers whatever a trellis may spend.
+    /// The same numbers whatever a trellis under a budget may spend, and however many states it has.
     pub(crate) const fn with_any_budget(self) -> Self {
         match self {
-            Self::Trellis(Trellis { window, rate: Rate::Budget(_) }) => {
-                Self::Trellis(Trellis { window, rate: Rate::Budget(0) })
+            Self::Trellis(Trellis { rate: Rate::Budget(_), .. }) => {
+                Self::Trellis(Trellis { window: 12, rate: Rate::Budget(0) })
             }
             other => other,
         }

@@ -141,7 +141,7 @@ impl<'a> Decoder<'a> {
         if self.runs_down() {
             for (column, value) in out.iter_mut().enumerate() {
                 *value = match self.column(column) {
-                    Some((rate @ 1.., window, stream, table)) => {
+                    Some((rate @ 1.., window, stream, table)) if self.column_scales[column] != 0.0 => {
                         table[stream::window(stream, rate, window, row)]
                     }
                     _ => 0.0,

@@ -121,21 +121,21 @@ impl<'a> Workspace<'a> {
                 let Coded { codes, columns, values, row_parts, .. } = coded;
                 let buffers = [&params, codes, columns, values, row_parts, input, &linear.left, &z, &y];
                 add(kernel, groups, &buffers)?;
-                return Ok(Self { linear, tokens, x, y, written, steps });
+            } else {
+                let params = SplitParams {
+                    tiles,
+                    lines: narrow("columns", linear.lines)?,
+                    groups: narrow("groups", linear.groups)?,
+                    group_shift: linear.shift,
+                    tokens: tokens_u32,
+                    x_stride,
+                    rank,
+                    unused: 0,
+                };
+                let params = gpu.uniform("parameters", params)?;
+                let (codes, scales, zeros) = (&linear.codes, &linear.scales, &linear.zeros);
+                add(kernel, groups, &[&params, codes, scales, zeros, input, &linear.left, &z, &y])?;
             }
-            let params = SplitParams {
-                tiles,
-                lines: narrow("columns", linear.lines)?,
-                groups: narrow("groups", linear.groups)?,
-                group_shift: linear.shift,
-                tokens: tokens_u32,
-                x_stride,
-                rank,
-                unused: 0,
-            };
-            let params = gpu.uniform("parameters", params)?;
-            let (codes, scales, zeros) = (&linear.codes, &linear.scales, &linear.zeros);
-            add(kernel, groups, &[&params, codes, scales, zeros, input, &linear.left, &z, &y])?;
             if let Some(sparse) = &linear.sparse {
                 let (kernel, params, groups) = sparse.plan(gpu, tokens, stride)?;
                 let params = gpu.uniform("parameters", params)?;

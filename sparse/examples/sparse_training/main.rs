@@ -1,7 +1,7 @@
 //! Training a small classifier sparse: masks from the first step against masks that come gradually.
 //!
 //! ```text
-//! cargo run --release -p rankbit-sparse --example digits [N:M [SEEDS [STEPS [RATE]]]]
+//! cargo run --release -p rankbit-sparse --example sparse_training [N:M [SEEDS [STEPS [RATE]]]]
 //! ```
 //! Both hidden layers of 64 → 128 → 128 → 10 follow the pattern; the schedules take a quarter of the steps dense, half for
 //! their decay, a quarter under the final mask. At 1:8, 1200 steps of 50 images with Adam, mean and standard error over ten
