@@ -5,7 +5,7 @@
 #
 # On Debian and Ubuntu it installs what is missing (as root, or through sudo); elsewhere it says what that would
 # be and goes on. Then: formatting, lints (also per crate, as a user builds it), documentation, the no_std proof,
-# two minutes of fuzzing what reads stored bytes, and all tests, doctests and examples, those of the GPU on a real
+# minutes of fuzzing what reads stored bytes, and all tests, doctests and examples, those of the GPU on a real
 # GPU where there is one and else on Mesa's software driver. A GPU test without any driver fails.
 #
 # CARGO_TARGET_DIR and RANKBIT_DATA work as usual; VK_DRIVER_FILES, when set, chooses the GPU driver.

@@ -35,6 +35,7 @@ mod search;
 mod stochastic;
 #[cfg(feature = "solve")]
 mod vector;
+#[cfg(feature = "solve")]
 mod zeros;
 
 #[cfg(feature = "solve")]
