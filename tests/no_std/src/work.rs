@@ -63,7 +63,8 @@ pub fn quant() -> Option<()> {
 
 fn svdquant(w: &Mat<f32>) -> Option<Fit> {
     let recipe = preset::svdquant(preset::SvdQuant {
-        scheme: scheme::UINT4, rounder: Rounder::Nearest,
+        scheme: scheme::UINT4,
+        rounder: Rounder::Nearest,
         rank: 4,
         factors: FloatFormat::F16.into(),
         smooth: preset::Smoothing::Fixed(0.5),
