@@ -280,3 +280,13 @@ fn hardware_metadata_has_an_inverse_and_its_limits() {
     let refused = hardware::metadata(&other, Word::Bits16);
     assert!(matches!(refused, Err(Error::Unsupported { .. })));
 }
+
+/// Sizes that only claim to be there cost neither time nor memory.
+#[test]
+fn no_rows_of_any_width_and_no_columns_of_any_height() {
+    let none = || Values::Floats(Floats::F32(Vec::new()));
+    for shape in [(0, usize::MAX), (usize::MAX, 0)] {
+        let matrix = NmMatrix::from_parts(shape, TWO, none(), Vec::new()).unwrap();
+        assert_eq!((matrix.shape(), matrix.stored_bits()), (shape, 0));
+    }
+}

@@ -132,6 +132,10 @@ impl NmMatrix {
     }
 
     fn check_indices(&self, lengths: &NmLengths) -> Result<(), Error> {
+        if self.indices.is_empty() {
+            // Without rows there may be any number of columns, and the other way round.
+            return Ok(());
+        }
         let (keep, of, bits) = (self.pattern.keep(), self.pattern.of(), self.pattern.index_bits());
         let mut offsets = vec![0; lengths.kept];
         for row in 0..self.shape.0 {
