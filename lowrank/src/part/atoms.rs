@@ -11,11 +11,11 @@
 //! Source: DSFormer, arXiv 2312.13211 (the factorization that its training starts from). Step 2 leaves correlations between
 //! inputs aside, step 3 and the choice of the best do not.
 
-use super::factors::{multiply, narrow, product, wide};
+use super::factors::{best_left, decoded, multiply, narrow, residual, wide};
 use crate::low_rank::Atoms;
 use crate::{Error, Factor, LowRank};
 use alloc::{vec, vec::Vec};
-use rankbit_linalg::faer::{Accum, Mat, MatRef, Par, linalg::matmul::matmul};
+use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{Factors, Metric, solve_spd};
 use rankbit_quant::{FloatFormat, Floats};
 
@@ -44,19 +44,14 @@ pub(super) fn encode(
     for _ in 0..ROUNDS {
         let (rows, values) = pursue(&wide_target, &dense, count)?;
         let sparse = scatter(&rows, &values, (rank, inputs), count);
-        let image = product(sparse.as_ref(), &metric.columns);
-        let system = multiply(image.as_ref(), sparse.transpose());
-        let sides = multiply(image.as_ref(), wide_target.transpose());
-        if let Some(solved) = solve_spd(system.as_ref(), sides.as_ref(), DAMPING)? {
-            dense = solved.transpose().to_owned();
+        if let (_, Some(solved)) = best_left(&wide_target, &sparse, metric, DAMPING)? {
+            dense = solved;
         }
         let (left, left_widened) = Factor::encode(narrow(dense.as_ref()).as_ref(), FloatFormat::F16);
         let values: Vec<f32> = values.iter().map(|&value| FloatFormat::F32.round(value)).collect();
         let (values, widened) = Floats::encode_or_widen(&values, FloatFormat::F16);
         let right = Factor::sparse(Atoms::new(rank, per_column, rows, values)?);
-        let mut residual = wide_target.clone();
-        let (l, r) = (super::factors::decoded(&left), super::factors::decoded(&right));
-        matmul(residual.as_mut(), Accum::Add, l.as_ref(), r.as_ref(), -1.0, Par::Seq);
+        let residual = residual(wide_target.clone(), &decoded(&left), &decoded(&right));
         let error = metric.norm_squared(residual.as_ref())?;
         let last = best.as_ref().map_or(f64::INFINITY, |(error, ..)| *error);
         if error < last {

@@ -58,26 +58,17 @@ fn few_bits(
     for _ in 0..ROUNDS {
         let Some(stored_right) = round(&right, format, Side::Right, form.as_ref())? else { return Ok(None) };
         let decoded = decoded(&stored_right);
-        let image = product(decoded.as_ref(), &metric.columns);
-        let system = multiply(image.as_ref(), decoded.transpose());
-        let sides = multiply(image.as_ref(), wide.transpose());
-        if let Some(solved) = solve_spd(system.as_ref(), sides.as_ref(), DAMPING)? {
-            left = narrow(solved.transpose());
+        let (system, solved) = best_left(&wide, &decoded, metric, DAMPING)?;
+        if let Some(solved) = solved {
+            left = narrow(solved.as_ref());
         }
         let Some(stored_left) = round(&left, format, Side::Left, Some(&system))? else { return Ok(None) };
         let stored = self::decoded(&stored_left);
-        let mut residual = wide.clone();
-        matmul(residual.as_mut(), Accum::Add, stored.as_ref(), decoded.as_ref(), -1.0, Par::Seq);
-        let error = metric.norm_squared(residual.as_ref())?;
+        let error = metric.norm_squared(residual(wide.clone(), &stored, &decoded).as_ref())?;
         if best.as_ref().is_none_or(|(least, _)| error < *least) {
             best = Some((error, LowRank::new(stored_left, stored_right)?));
         }
-        let weighted = match &metric.rows {
-            None => stored.clone(),
-            Some(rows) => Mat::from_fn(stored.nrows(), stored.ncols(), |i, k| {
-                stored[(i, k)] * rows.get(i).copied().unwrap_or(0.0)
-            }),
-        };
+        let weighted = weighted(&stored, metric);
         let system = multiply(weighted.transpose(), stored.as_ref());
         let sides = multiply(weighted.transpose(), wide.as_ref());
         match solve_spd(system.as_ref(), sides.as_ref(), DAMPING)? {
@@ -121,6 +112,36 @@ fn form(columns: &ColumnMetric) -> Option<Mat<f64>> {
             Some(form)
         }
         ColumnMetric::Gram(gram) => Some(gram.clone()),
+    }
+}
+
+/// The best L for a right factor, `E·H·Rᵀ·(R·H·Rᵀ)⁻¹` (`None` where the damped system is singular), after `R·H·Rᵀ`.
+pub(super) fn best_left(
+    target: &Mat<f64>,
+    right: &Mat<f64>,
+    metric: &Metric,
+    damping: f64,
+) -> Result<(Mat<f64>, Option<Mat<f64>>), Error> {
+    let image = product(right.as_ref(), &metric.columns);
+    let system = multiply(image.as_ref(), right.transpose());
+    let sides = multiply(image.as_ref(), target.transpose());
+    let solved = solve_spd(system.as_ref(), sides.as_ref(), damping)?;
+    Ok((system, solved.map(|solved| solved.transpose().to_owned())))
+}
+
+/// `E - L·R`.
+pub(super) fn residual(mut target: Mat<f64>, left: &Mat<f64>, right: &Mat<f64>) -> Mat<f64> {
+    matmul(target.as_mut(), Accum::Add, left.as_ref(), right.as_ref(), -1.0, Par::Seq);
+    target
+}
+
+/// `D·L`.
+pub(super) fn weighted(left: &Mat<f64>, metric: &Metric) -> Mat<f64> {
+    match &metric.rows {
+        None => left.clone(),
+        Some(rows) => Mat::from_fn(left.nrows(), left.ncols(), |i, k| {
+            left[(i, k)] * rows.get(i).copied().unwrap_or(0.0)
+        }),
     }
 }
 

@@ -9,9 +9,9 @@
 //! drown quiet ones; η is the exact minimizer along the line,
 //! `⟨G, Δ⟩_M/‖Δ‖²_M` for the change Δ of `L·R`, so f never rises.
 
-use super::factors::{decoded, multiply, narrow, product, wide};
+use super::factors::{decoded, multiply, narrow, product, residual, weighted, wide};
 use crate::{Error, Factor, FactorFormat, LowRank};
-use rankbit_linalg::faer::{Accum, Mat, MatRef, Par, linalg::matmul::matmul};
+use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{ColumnMetric, Factors, Metric, solve_spd};
 
 /// Added to the diagonal of the small systems, as a fraction of its mean.
@@ -31,8 +31,7 @@ impl GradientPart<'_> {
         low_rank: &LowRank,
     ) -> Result<(LowRank, bool), Error> {
         let (mut left, mut right) = (decoded(low_rank.left()), decoded(low_rank.right()));
-        let mut residual = wide(target);
-        matmul(residual.as_mut(), Accum::Add, left.as_ref(), right.as_ref(), -1.0, Par::Seq);
+        let mut residual = residual(wide(target), &left, &right);
         for _ in 0..self.steps {
             // L: D cancels, for every row has its own.
             let image = product(right.as_ref(), &self.metric.columns);
@@ -43,7 +42,7 @@ impl GradientPart<'_> {
             let step = self.take(&mut residual, &change)?;
             add(&mut left, direction.transpose(), step);
             // R.
-            let weighted = self.weighted(&left);
+            let weighted = weighted(&left, self.metric);
             let system = multiply(weighted.transpose(), left.as_ref());
             let gradient =
                 product(multiply(weighted.transpose(), residual.as_ref()).as_ref(), &self.metric.columns);
@@ -99,16 +98,6 @@ impl GradientPart<'_> {
             if square > 0.0 {
                 direction.col_mut(j).iter_mut().for_each(|value| *value /= square);
             }
-        }
-    }
-
-    /// `D·L`.
-    fn weighted(&self, left: &Mat<f64>) -> Mat<f64> {
-        match &self.metric.rows {
-            None => left.clone(),
-            Some(rows) => Mat::from_fn(left.nrows(), left.ncols(), |i, k| {
-                left[(i, k)] * rows.get(i).copied().unwrap_or(0.0)
-            }),
         }
     }
 }

@@ -68,3 +68,13 @@ fn tasks(y: MatMut<'_, f32>, task: impl Fn(usize, MatMut<'_, f32>) + Sync + Send
     }
     dense::each(parts, |(first, part)| task(first, part));
 }
+
+/// The sums of some tokens and a tile of outputs to `y` from (token, output) on; a tile may reach past the last output.
+fn store<const ROWS: usize>(sums: &[[f32; ROWS]], y: MatMut<'_, f32>, (token, top): (usize, usize)) {
+    let len = ROWS.min(y.ncols() - top);
+    let mut tile = y.subcols_mut(top, len);
+    for (t, sums) in sums.iter().enumerate() {
+        let entries = tile.as_mut().row_mut(token + t);
+        entries.iter_mut().zip(sums).for_each(|(to, from)| *to = *from);
+    }
+}

@@ -3,7 +3,7 @@
 use super::instructions::Kernels;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
-use super::{check_shapes, portable, tasks};
+use super::{check_shapes, portable, store, tasks};
 use crate::{Error, NmMatrix, NmPattern};
 use alloc::{vec, vec::Vec};
 use rankbit_linalg::faer::{Mat, MatMut, MatRef};
@@ -208,11 +208,7 @@ impl Prepared {
                     Kernels::Avx2 => x86::few_256(&self.plan, tile, &rows, stride, sums),
                     _ => portable::few(&self.plan, tile, &rows, stride, sums),
                 }
-                for (t, sums) in sums.iter().enumerate() {
-                    let len = ROWS.min(y.ncols() - top);
-                    let entries = y.as_mut().subcols_mut(top, len).row_mut(t);
-                    entries.iter_mut().zip(sums).for_each(|(to, from)| *to = *from);
-                }
+                store(sums, y.as_mut(), (0, top));
             }
         });
     }

@@ -7,7 +7,7 @@ mod portable;
 mod x86;
 
 use super::instructions::Kernels;
-use super::{check_shapes, tasks};
+use super::{check_shapes, store, tasks};
 use crate::storage::Values;
 use crate::{Error, NmMatrix, NmPattern};
 use alloc::{vec, vec::Vec};
@@ -141,11 +141,7 @@ impl PreparedCodes {
                         }
                         Kernels::Portable => portable::tile(plan, tile, inputs, token, sums),
                     }
-                    for (t, sums) in sums.iter().enumerate() {
-                        let len = ROWS.min(y.ncols() - top);
-                        let entries = y.as_mut().subcols_mut(top, len).row_mut(token + t);
-                        entries.iter_mut().zip(sums).for_each(|(to, from)| *to = *from);
-                    }
+                    store(sums, y.as_mut(), (token, top));
                 }
             }
         });
