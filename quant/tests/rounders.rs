@@ -121,6 +121,26 @@ proptest! {
         }
     }
 
+    /// The same for zero points that need not be whole, which no other choice of codes can stand in for: shifts that are
+    /// wider than the steps of their storage.
+    #[test]
+    fn no_shift_of_a_float_zero_point_is_better(m in 1usize..4, n in 2usize..60, bits in 2usize..5, seed: u64) {
+        let (w, h) = (gaussian(m, n, seed), gram(n, seed));
+        let scheme = [scheme::UINT2_F, scheme::UINT3_F, scheme::UINT4_F][bits - 2];
+        let metric = Metric::gram(h.clone()).unwrap();
+        let found = calibrated(&w, &scheme, Rounder::CoordinateDescent { damping: 0.0, sweeps: 2 }, &h);
+        let (decoded, least) = (found.dequantize(), error(&w, &found, &metric));
+        for row in 0..m {
+            for step in [-0.25, -0.05, 0.05, 0.25] {
+                let shift = found.scale(row, 0) * step;
+                let moved = Mat::from_fn(m, n, |i, j| decoded[(i, j)] + if i == row { shift } else { 0.0 });
+                let residual = &w - &moved;
+                let tried = metric.relative_error(residual.as_ref(), w.as_ref()).unwrap();
+                prop_assert!(tried >= least * (1.0 - 1e-5), "row {}, {}: {} below {}", row, step, tried, least);
+            }
+        }
+    }
+
     /// With one group a row the zero point is the last step's own optimum: every other one is tried.
     #[test]
     fn no_other_zero_point_is_better(m in 1usize..4, n in 2usize..60, bits in 2u32..5, seed: u64) {

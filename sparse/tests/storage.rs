@@ -76,6 +76,7 @@ proptest! {
         // The right length, so that the indices themselves are looked at.
         let exact = vec![0xA5_u8; lengths.indices];
         if let Ok(stored) = NmMatrix::from_parts((rows, cols), pattern, values, exact) {
+            prop_assert_eq!(stored.mask().count(), rows * lengths.kept);
             stored.mask().check(pattern).unwrap();
         }
     }
