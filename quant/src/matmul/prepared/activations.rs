@@ -126,6 +126,19 @@ pub(crate) struct Tokens<'a> {
 }
 
 impl Tokens<'_> {
+    /// Those from token `at` on.
+    pub(crate) fn skip(&self, at: usize) -> Self {
+        Self {
+            stride: self.stride,
+            lanes: self.lanes.get(at..).unwrap_or(&[]),
+            scales: self.scales.get(at..).unwrap_or(&[]),
+            sums: self.sums.get(at..).unwrap_or(&[]),
+            corrections: self.corrections.get(at..).unwrap_or(&[]),
+            pairs: self.pairs.get(at..).unwrap_or(&[]),
+            uniform: self.uniform,
+        }
+    }
+
     /// Whether `tokens` of them are there for `plan`, and all that kernels read of them.
     pub(crate) fn hold(&self, plan: &Plan, tokens: usize) -> bool {
         let has = |len: usize, rows: usize| rows == 0 || (rows - 1) * self.stride + tokens <= len;

@@ -256,6 +256,11 @@ impl Plan {
         }
     }
 
+    /// The whole numbers of 4-bit codes, with the offset, as bytes without a sign.
+    pub(crate) fn unsigned(&self) -> [u8; 16] {
+        self.values.map(|value| u8::try_from(i32::from(value) + self.offset).unwrap_or(0))
+    }
+
     /// What is added per unit of the inputs' sum: `s·(offset − z)` or `s·offset + m`, in f32.
     pub(crate) fn shifted(&self, scale: f32, shift: f32) -> f32 {
         match self.shift {

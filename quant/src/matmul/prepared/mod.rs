@@ -50,10 +50,18 @@
 //! ```
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod layout;
 mod output;
 mod pack;
 mod portable;
+#[cfg(all(test, feature = "std"))]
+mod reference;
+#[cfg(all(test, feature = "std"))]
+mod tests;
 
 use crate::simd::Level;
 use crate::{Error, Quantized};
@@ -201,25 +209,54 @@ impl Prepared {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Isa {
     Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
 }
 
 impl Isa {
-    /// The best at the thread's level.
-    fn current() -> Self {
-        let _ = Level::current();
+    /// The best at the thread's level. AVX-512 without VNNI is AVX2, AVX2 without FMA portable.
+    pub(crate) fn current() -> Self {
+        let level = Level::current();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if level >= Level::Avx512
+                && let Some(proof) = avx512::Avx512::detect()
+            {
+                return Self::Avx512(proof);
+            }
+            if level >= Level::Avx2
+                && let Some(proof) = avx2::Avx2::detect()
+            {
+                return Self::Avx2(proof);
+            }
+        }
+        let _ = level;
         Self::Portable
     }
 
     /// Tokens of a tile.
     const fn width(self) -> usize {
-        4
+        match self {
+            Self::Portable => 4,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 4,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => TOKENS,
+        }
     }
 
     /// Adds a tile's products with the first tokens of `x`, as many as `sums`.
     fn tile(self, plan: &Plan, tile: &[Line], x: &Tokens<'_>, sums: &mut [[f32; ROWS]]) {
+        // What the kernels rest on.
         assert!(tile.len() == plan.tile_lines() && x.hold(plan, sums.len()), "a tile and its inputs");
         match self {
             Self::Portable => portable::tile(plan, tile, x, sums),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(proof) => proof.tile(plan, tile, x, sums),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(proof) => proof.tile(plan, tile, x, sums),
         }
     }
 }
