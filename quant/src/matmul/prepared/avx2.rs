@@ -81,30 +81,49 @@ impl Avx2 {
 unsafe fn kind<const T: usize>(plan: &Plan, tile: &[Line], x: &Tokens<'_>, sums: &mut [[f32; ROWS]]) -> usize {
     // SAFETY: the caller's promise; only plans of nibbles and of tables of small numbers have chains.
     unsafe {
-        match (plan.kind, plan.chain, x.uniform) {
-            (Kind::Nibbles, _, false) => tokens::<T, PLAIN, false>(plan, tile, x, sums),
-            (Kind::Nibbles, _, true) => tokens::<T, PLAIN, true>(plan, tile, x, sums),
-            (Kind::Table, 0, false) => tokens::<T, WIDE, false>(plan, tile, x, sums),
-            (Kind::Table, 0, true) => tokens::<T, WIDE, true>(plan, tile, x, sums),
-            (Kind::Table, _, false) => tokens::<T, NARROW, false>(plan, tile, x, sums),
-            (Kind::Table, _, true) => tokens::<T, NARROW, true>(plan, tile, x, sums),
-            (Kind::Bytes, _, false) => tokens::<T, BYTES, false>(plan, tile, x, sums),
-            (Kind::Bytes, _, true) => tokens::<T, BYTES, true>(plan, tile, x, sums),
+        match (plan.kind, plan.chain) {
+            (Kind::Nibbles, _) => scales::<T, PLAIN>(plan, tile, x, sums),
+            (Kind::Table, 0) => scales::<T, WIDE>(plan, tile, x, sums),
+            (Kind::Table, _) => scales::<T, NARROW>(plan, tile, x, sums),
+            (Kind::Bytes, _) => scales::<T, BYTES>(plan, tile, x, sums),
         }
     }
     T
 }
 
 /// # Safety
-/// `tile` has the plan's lines, `x` holds `T` tokens for the plan, `K` and `UNIFORM` are theirs.
+/// As [`tokens`].
 #[target_feature(enable = "avx2,f16c,fma")]
-unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
+unsafe fn scales<const T: usize, const K: u8>(
     plan: &Plan,
     tile: &[Line],
     x: &Tokens<'_>,
     sums: &mut [[f32; ROWS]],
 ) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (x.uniform, plan.single_chains()) {
+            (false, false) => tokens::<T, K, false, false>(plan, tile, x, sums),
+            (false, true) => tokens::<T, K, false, true>(plan, tile, x, sums),
+            (true, false) => tokens::<T, K, true, false>(plan, tile, x, sums),
+            (true, true) => tokens::<T, K, true, true>(plan, tile, x, sums),
+        }
+    }
+}
+
+/// # Safety
+/// `tile` has the plan's lines, `x` holds `T` tokens for the plan; `K`, `UNIFORM` and `SINGLE` (no group has more than one
+/// chain) are theirs.
+#[target_feature(enable = "avx2,f16c,fma")]
+unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool, const SINGLE: bool>(
+    plan: &Plan,
+    tile: &[Line],
+    x: &Tokens<'_>,
+    sums: &mut [[f32; ROWS]],
+) {
+    // No `array::map`: see `avx512`.
     let mut main = [[_mm256_setzero_ps(); T]; 2];
+    let (mut scaled, mut added) = ([[0.0_f32; 8]; 2], [[0.0_f32; 8]; 2]);
     let (low, ones, sign) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1), _mm256_set1_epi8(-128));
     let factor = _mm256_set1_ps(plan.factor);
     let table = match K {
@@ -121,6 +140,23 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
             head = at;
             // SAFETY: before every two groups of a tile there are the lines of their head.
             at = unsafe { at.add(plan.head_lines()) };
+        }
+        // To memory before the loop that needs all registers.
+        for r in 0..2 {
+            // SAFETY: the head has the lines of scales, and of shifts where there are any; eight floats are stored.
+            unsafe {
+                let scales = floats(plan.head, head, group % 2, r);
+                _mm256_storeu_ps(scaled[r].as_mut_ptr(), _mm256_mul_ps(scales, factor));
+                if plan.shift != Shift::None {
+                    let shifts = floats(plan.head, head.add(plan.scale_lines()), group % 2, r);
+                    let centre = _mm256_set1_ps(plan.centre());
+                    let both = match plan.shift {
+                        Shift::Min => _mm256_add_ps(_mm256_mul_ps(scales, centre), shifts),
+                        _ => _mm256_mul_ps(scales, _mm256_sub_ps(centre, shifts)),
+                    };
+                    _mm256_storeu_ps(added[r].as_mut_ptr(), both);
+                }
+            }
         }
         let lines = plan.lines(group);
         let mut totals = [[_mm256_setzero_si256(); T]; 2];
@@ -145,7 +181,7 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
                         (acc[0][t], acc[1][t]) = (start, start);
                     }
                     pair = pair.wrapping_add(x.stride);
-                    let now = left.min(plan.chain / 8);
+                    let now = if SINGLE { left } else { left.min(plan.chain / 8) };
                     left -= now;
                     for _ in 0..now {
                         let line = line!();
@@ -168,13 +204,18 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
                             lane = lane.add(x.stride);
                         }
                     }
-                    acc.map(|acc| acc.map(|acc| _mm256_madd_epi16(acc, ones)))
+                    for r in 0..2 {
+                        for t in 0..T {
+                            acc[r][t] = _mm256_madd_epi16(acc[r][t], ones);
+                        }
+                    }
+                    acc
                 }};
             }
             // SAFETY: the group has this many lines, each as many lanes of inputs, and pairs for each chain.
             unsafe {
                 totals = chain!();
-                while left > 0 {
+                while !SINGLE && left > 0 {
                     let more = chain!();
                     for r in 0..2 {
                         for t in 0..T {
@@ -186,9 +227,9 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
         } else {
             // Numbers with a sign.
             macro_rules! add {
-                ($values:expr) => {{
-                    let values: [__m256i; 2] = $values;
-                    let sizes = values.map(|values| _mm256_abs_epi8(values));
+                ($first:expr, $second:expr) => {{
+                    let values = [$first, $second];
+                    let sizes = [_mm256_abs_epi8(values[0]), _mm256_abs_epi8(values[1])];
                     for t in 0..T {
                         let inputs = _mm256_set1_epi32(*lane.add(t));
                         for r in 0..2 {
@@ -210,34 +251,28 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
                 unsafe {
                     let line = line!();
                     if K == BYTES {
-                        add!(line.map(|codes| _mm256_xor_si256(codes, sign)));
+                        add!(_mm256_xor_si256(line[0], sign), _mm256_xor_si256(line[1], sign));
                     } else {
-                        add!(line.map(|codes| _mm256_shuffle_epi8(table, _mm256_and_si256(codes, low))));
-                        add!(line.map(|codes| {
-                            _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low))
-                        }));
+                        add!(looked_up(table, line[0]), looked_up(table, line[1]));
+                        add!(
+                            looked_up(table, _mm256_srli_epi16::<4>(line[0])),
+                            looked_up(table, _mm256_srli_epi16::<4>(line[1]))
+                        );
                     }
                 }
             }
         }
         for r in 0..2 {
-            // SAFETY: the head has the lines of scales, and of shifts where there are any; scales and sums are there for
-            // each group and token.
+            // SAFETY: eight floats each; scales and sums are there for each group and token.
             unsafe {
-                let scales = floats(plan.head, head, group % 2, r);
-                let scaled = _mm256_mul_ps(scales, factor);
+                let scaled = _mm256_loadu_ps(scaled[r].as_ptr());
                 for t in 0..T {
                     let by =
                         if UNIFORM { scaled } else { _mm256_mul_ps(scaled, _mm256_set1_ps(*scale.add(t))) };
                     main[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(totals[r][t]), by, main[r][t]);
                 }
                 if plan.shift != Shift::None {
-                    let shifts = floats(plan.head, head.add(plan.scale_lines()), group % 2, r);
-                    let centre = _mm256_set1_ps(plan.centre());
-                    let added = match plan.shift {
-                        Shift::Min => _mm256_add_ps(_mm256_mul_ps(scales, centre), shifts),
-                        _ => _mm256_mul_ps(scales, _mm256_sub_ps(centre, shifts)),
-                    };
+                    let added = _mm256_loadu_ps(added[r].as_ptr());
                     for t in 0..T {
                         main[r][t] = _mm256_fmadd_ps(added, _mm256_set1_ps(*sum.add(t)), main[r][t]);
                     }
@@ -261,6 +296,13 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
     }
 }
 
+/// The numbers of the low halves of bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn looked_up(table: __m256i, codes: __m256i) -> __m256i {
+    _mm256_shuffle_epi8(table, _mm256_and_si256(codes, _mm256_set1_epi8(15)))
+}
+
 /// Sixteen bytes, twice.
 #[target_feature(enable = "avx2")]
 fn broadcast(bytes: &[u8; 16]) -> __m256i {
@@ -272,15 +314,16 @@ fn broadcast(bytes: &[u8; 16]) -> __m256i {
 ///
 /// # Safety
 /// `head` points to a line, or to two where the format is f32.
+#[inline]
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn floats(format: FloatFormat, head: *const Line, second: usize, part: usize) -> __m256 {
     // SAFETY: a line is 32 + 32 bytes, one for each group, or 64 for the first and the next for the second.
     unsafe {
-        let half = || _mm_loadu_si128(head.cast::<u8>().add(32 * second + 16 * part).cast());
+        let half = head.cast::<u8>().add(32 * second + 16 * part).cast();
         match format {
             FloatFormat::F32 => _mm256_loadu_ps(head.add(second).cast::<f32>().add(8 * part)),
-            FloatFormat::Bf16 => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half()))),
-            _ => _mm256_cvtph_ps(half()),
+            FloatFormat::Bf16 => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(half)))),
+            _ => _mm256_cvtph_ps(_mm_loadu_si128(half)),
         }
     }
 }

@@ -7,6 +7,9 @@
 //! ```
 //! Eight tokens share each line that was unpacked. From four tokens on computing takes longer than reading, and lines are
 //! asked for 4 KiB ahead; below that the processor's own prefetching of the one stream is the faster.
+//!
+//! Loops over vectors are written out: `array::map` and the like are compiled without these instructions, and a closure
+//! in them becomes a call.
 
 use super::activations::{TOKENS, Tokens};
 use super::layout::{Kind, LINE, Line, Plan, ROWS, Shift};
@@ -123,9 +126,12 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
                     }
                     lane = lane.add(x.stride);
                 } else {
-                    let mut halves = [line, _mm512_srli_epi16::<4>(line)].map(|half| _mm512_and_si512(half, low));
-                    if K == Kind::TABLE {
-                        halves = halves.map(|half| _mm512_shuffle_epi8(table, half));
+                    let mut halves = [line, _mm512_srli_epi16::<4>(line)];
+                    for half in &mut halves {
+                        *half = _mm512_and_si512(*half, low);
+                        if K == Kind::TABLE {
+                            *half = _mm512_shuffle_epi8(table, *half);
+                        }
                     }
                     for (t, acc) in acc.iter_mut().enumerate() {
                         *acc = _mm512_dpbusd_epi32(*acc, halves[0], _mm512_set1_epi32(*lane.add(t)));
@@ -194,15 +200,16 @@ fn unsigned(plan: &Plan) -> __m512i {
 ///
 /// # Safety
 /// `head` points to a line, or to two where the format is f32.
+#[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn floats(format: FloatFormat, head: *const Line, second: usize) -> __m512 {
     // SAFETY: a line is 32 + 32 bytes, one for each group, or 64 for the first and the next for the second.
     unsafe {
-        let half = || _mm256_loadu_si256(head.cast::<u8>().add(32 * second).cast());
+        let half = head.cast::<u8>().add(32 * second).cast();
         match format {
             FloatFormat::F32 => _mm512_loadu_ps(head.add(second).cast()),
-            FloatFormat::Bf16 => _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half()))),
-            _ => _mm512_cvtph_ps(half()),
+            FloatFormat::Bf16 => _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(half)))),
+            _ => _mm512_cvtph_ps(_mm256_loadu_si256(half)),
         }
     }
 }

@@ -84,6 +84,17 @@ pub(crate) struct Plan {
     /// f32, f16 or bf16.
     pub(crate) head: FloatFormat,
     pub(crate) shift: Shift,
+    pub(crate) sizes: Sizes,
+}
+
+/// What follows from the other numbers of a [`Plan`], at hand because every tile asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Sizes {
+    lanes: usize,
+    /// Of a full group, and of all.
+    chains: (usize, usize),
+    /// Of a full group, of the last one, and of a tile.
+    lines: (usize, usize, usize),
 }
 
 impl Plan {
@@ -99,31 +110,45 @@ impl Plan {
     }
 
     /// Lanes of inputs of a token.
-    pub(crate) fn lanes(&self) -> usize {
-        match self.groups.checked_sub(1) {
-            Some(last) => self.first_lane(last) + self.columns(last) / LANES,
-            None => 0,
-        }
+    pub(crate) const fn lanes(&self) -> usize {
+        self.sizes.lanes
     }
 
-    /// Chains of sixteen bits of a group.
-    pub(crate) fn chains(&self, group: usize) -> usize {
-        self.columns(group).checked_div(self.chain).map_or(0, |_| self.columns(group).div_ceil(self.chain))
+    /// Chains of sixteen bits of all groups before `group`.
+    pub(crate) const fn first_chain(&self, group: usize) -> usize {
+        group * self.sizes.chains.0
     }
 
-    /// Chains of all groups before `group`.
-    pub(crate) fn first_chain(&self, group: usize) -> usize {
-        group * self.chains(0)
+    /// Chains of a token; none where sums of sixteen bits do not do.
+    pub(crate) const fn all_chains(&self) -> usize {
+        self.sizes.chains.1
     }
 
-    /// Chains of a token.
-    pub(crate) fn all_chains(&self) -> usize {
-        self.groups.checked_sub(1).map_or(0, |last| self.first_chain(last) + self.chains(last))
+    /// Whether no group has more than one.
+    pub(crate) const fn single_chains(&self) -> bool {
+        self.sizes.chains.0 <= 1
     }
 
     /// Lines of a group.
-    pub(crate) fn lines(&self, group: usize) -> usize {
-        self.lines_of(self.columns(group))
+    pub(crate) const fn lines(&self, group: usize) -> usize {
+        if group + 1 == self.groups { self.sizes.lines.1 } else { self.sizes.lines.0 }
+    }
+
+    /// With the sizes that the other numbers make.
+    pub(crate) fn sized(mut self) -> Self {
+        let full = self.group.next_multiple_of(STEP);
+        let last = self.groups.saturating_sub(1);
+        let chains = |columns: usize| if self.chain == 0 { 0 } else { columns.div_ceil(self.chain) };
+        let (lanes, chains) = match self.groups {
+            0 => (0, (0, 0)),
+            _ => (
+                last * full / LANES + self.columns(last) / LANES,
+                (chains(full), last * chains(full) + chains(self.columns(last))),
+            ),
+        };
+        self.sizes = Sizes { lanes, chains, lines: (self.lines_of(full), self.lines_of(self.columns(last)), 0) };
+        self.sizes.lines.2 = if self.groups == 0 { 0 } else { self.group_line(last) + self.lines(last) };
+        self
     }
 
     const fn lines_of(&self, columns: usize) -> usize {
@@ -144,18 +169,18 @@ impl Plan {
     }
 
     /// The first line of a group's head, in its tile.
-    pub(crate) fn head_line(&self, group: usize) -> usize {
-        group / 2 * (self.head_lines() + 2 * self.lines(0))
+    pub(crate) const fn head_line(&self, group: usize) -> usize {
+        group / 2 * (self.head_lines() + 2 * self.sizes.lines.0)
     }
 
     /// The first line of a group's codes, in its tile.
-    pub(crate) fn group_line(&self, group: usize) -> usize {
-        self.head_line(group) + self.head_lines() + group % 2 * self.lines(0)
+    pub(crate) const fn group_line(&self, group: usize) -> usize {
+        self.head_line(group) + self.head_lines() + group % 2 * self.sizes.lines.0
     }
 
     /// Lines of a tile.
-    pub(crate) fn tile_lines(&self) -> usize {
-        self.groups.checked_sub(1).map_or(0, |last| self.group_line(last) + self.lines(last))
+    pub(crate) const fn tile_lines(&self) -> usize {
+        self.sizes.lines.2
     }
 
     /// Tiles of the matrix.

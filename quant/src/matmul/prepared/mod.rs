@@ -121,7 +121,7 @@ impl Prepared {
     /// The lines of a tile; none for a tile that is not there.
     pub(crate) fn tile(&self, tile: usize) -> &[Line] {
         let size = self.plan.tile_lines();
-        self.lines.chunks_exact(size.max(1)).nth(tile).unwrap_or(&[])
+        self.lines.get(tile * size..(tile + 1) * size).unwrap_or(&[])
     }
 
     /// `Y = X̂·Ŵᵀ` for the tiles `tiles`, into their columns of `y`. Cost 2·tokens·16·in whole-number operations a tile;

@@ -1,6 +1,6 @@
 //! From planar codes and GGUF blocks to tiles.
 
-use super::layout::{Kind, Line, Plan, ROWS, STEP, Shift};
+use super::layout::{Kind, Line, Plan, ROWS, STEP, Shift, Sizes};
 use crate::{Code, Error, FloatFormat, Layout, Quantized, ZeroPoint, pack};
 use alloc::{vec, vec::Vec};
 
@@ -145,9 +145,10 @@ impl<'a> Source<'a> {
             chain,
             head: FloatFormat::F16,
             shift: self.shift,
+            sizes: Sizes::default(),
         };
         plan.head = self.head(&plan);
-        Ok(plan)
+        Ok(plan.sized())
     }
 
     /// The narrowest format that holds every scale and shift.
