@@ -1,0 +1,55 @@
+//! Times of the operators on one thread: thread CPU time, least of some runs, 8 heads of 64.
+//!
+//! `cargo run --release -p rankbit-attention --example speed [-- TOKENS]`; `scripts/attention-peers.py` runs it beside
+//! PyTorch.
+
+use std::time::Instant;
+
+use rankbit_attention::{ExactOptions, Tensor, exact, exact_gradient};
+use rankbit_linalg::Stream;
+
+const HEADS: usize = 8;
+const DIM: usize = 64;
+
+fn random(tokens: usize, name: &str) -> Tensor<f32> {
+    let mut data = vec![0.0; HEADS * tokens * DIM];
+    Stream::new(1, name).fill_normal(&mut data);
+    Tensor::from_vec(data, [1, HEADS, tokens, DIM]).expect("the length fits")
+}
+
+/// CPU time of this thread in seconds, from Linux; elsewhere the wall clock.
+fn now(start: Instant) -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let cpu = stat.split(' ').next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok());
+    cpu.map_or_else(|| start.elapsed().as_secs_f64(), |nanoseconds| nanoseconds * 1e-9)
+}
+
+fn time(name: &str, runs: usize, mut work: impl FnMut()) {
+    let start = Instant::now();
+    let mut least = f64::INFINITY;
+    for _ in 0..runs {
+        let before = now(start);
+        work();
+        least = least.min(now(start) - before);
+    }
+    println!("{name:32} {:9.2} ms", least * 1e3);
+}
+
+fn main() {
+    let tokens = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(4096);
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().expect("one thread");
+    pool.install(|| run(tokens));
+}
+
+fn run(tokens: usize) {
+    let (q, k, v, up) = (random(tokens, "q"), random(tokens, "k"), random(tokens, "v"), random(tokens, "up"));
+    let (q, k, v) = (q.view(), k.view(), v.view());
+    for causal in [false, true] {
+        let options = ExactOptions { causal, ..Default::default() };
+        let name = if causal { "exact causal" } else { "exact" };
+        time(name, 4, || drop(exact(q, k, v, &options)));
+        let found = exact(q, k, v, &options).expect("good operands");
+        time(&format!("{name} gradient"), 2, || drop(exact_gradient(q, k, v, &options, &found, up.view())));
+    }
+}

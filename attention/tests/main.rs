@@ -1,0 +1,4 @@
+//! Tests of rankbit-attention: one module per method.
+
+mod common;
+mod exact;
