@@ -5,7 +5,10 @@
 
 use std::time::Instant;
 
-use rankbit_attention::{ExactOptions, Tensor, exact, exact_gradient};
+use rankbit_attention::{
+    Axis, ExactOptions, NeighborhoodOptions, Tensor, exact, exact_gradient, neighborhood,
+    neighborhood_gradient,
+};
 use rankbit_linalg::Stream;
 
 const HEADS: usize = 8;
@@ -52,4 +55,14 @@ fn run(tokens: usize) {
         let found = exact(q, k, v, &options).expect("good operands");
         time(&format!("{name} gradient"), 2, || drop(exact_gradient(q, k, v, &options, &found, up.view())));
     }
+
+    let side = 56;
+    let [q, k, v, up] = ["q", "k", "v", "up"].map(|name| random(side * side, name));
+    let (q, k, v, axes) = (q.view(), k.view(), v.view(), [Axis::new(side, 7); 2]);
+    let options = NeighborhoodOptions::default();
+    time("neighborhood 56x56, window 7", 20, || drop(neighborhood(q, k, v, &axes, &options)));
+    let found = neighborhood(q, k, v, &axes, &options).expect("good operands");
+    time("neighborhood gradient", 5, || {
+        drop(neighborhood_gradient(q, k, v, &axes, &options, &found, up.view()));
+    });
 }

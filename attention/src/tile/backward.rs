@@ -115,12 +115,10 @@ fn run<T: Element, const W: usize>(
     for member in 0..group {
         let at = (batch, kv_head * group + member);
         for index in 0..pattern.blocks() {
-            block.queries.clear();
-            block.keys.clear();
-            pattern.fill(index, &mut block);
+            block.refill(pattern, index);
             let mut tiles: Vec<Tile<T, W>> =
                 block.queries.chunks(W).map(|queries| tile(problem, result, upstream, at, queries)).collect();
-            for chunk in block.keys.chunks(CHUNK) {
+            for (number, chunk) in block.keys.chunks(CHUNK).enumerate() {
                 let len = chunk.len();
                 let (bits, scores, slopes) = (&mut bits[..len], &mut scores[..len], &mut slopes[..len]);
                 problem.gather(false, batch, kv_head, chunk, &mut key);
@@ -128,7 +126,7 @@ fn run<T: Element, const W: usize>(
                 to_key.fill([zero; W]);
                 to_value.fill([zero; W]);
                 for (tile, queries) in tiles.iter_mut().zip(block.queries.chunks(W)) {
-                    let visible = pattern.visible(at, queries, chunk, bits);
+                    let visible = block.visible(pattern, at, queries, (number * CHUNK, chunk), bits);
                     if visible == Visible::Nothing {
                         continue;
                     }

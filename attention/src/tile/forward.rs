@@ -71,9 +71,7 @@ fn run<T: Element, const W: usize>(
     let mut block = Block::default();
     let mut tiles: Vec<Tile<T, W>> = vec![];
     for index in (task * per_task..pattern.blocks()).take(per_task) {
-        block.queries.clear();
-        block.keys.clear();
-        pattern.fill(index, &mut block);
+        block.refill(pattern, index);
         let lanes = block.queries.chunks(W);
         tiles.resize_with(lanes.len(), || Tile {
             query: vec![[zero; W]; dim],
@@ -85,12 +83,12 @@ fn run<T: Element, const W: usize>(
             tile.output.fill([zero; W]);
             tile.state = State::new();
         }
-        for keys in block.keys.chunks(CHUNK) {
+        for (number, keys) in block.keys.chunks(CHUNK).enumerate() {
             let (bits, scores) = (&mut bits[..keys.len()], &mut scores[..keys.len()]);
             problem.gather(false, at.0, kv_head, keys, &mut key);
             problem.gather(true, at.0, kv_head, keys, &mut value);
             for (tile, queries) in tiles.iter_mut().zip(lanes.clone()) {
-                let visible = pattern.visible(at, queries, keys, bits);
+                let visible = block.visible(pattern, at, queries, (number * CHUNK, keys), bits);
                 if visible == Visible::Nothing {
                     continue;
                 }

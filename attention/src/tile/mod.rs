@@ -23,6 +23,39 @@ pub(crate) struct Block {
     pub(crate) queries: Vec<usize>,
     /// Tokens of the keys; from the number of keys on, the extra keys.
     pub(crate) keys: Vec<usize>,
+    /// A word for each key whose bits are the queries that see it, when the block is one tile; else empty, and
+    /// [`Pattern::visible`] is asked.
+    pub(crate) bits: Vec<u32>,
+}
+
+impl Block {
+    /// Block `index` of `pattern`, in place of what was here.
+    fn refill<T>(&mut self, pattern: &impl Pattern<T>, index: usize) {
+        self.queries.clear();
+        self.keys.clear();
+        self.bits.clear();
+        pattern.fill(index, self);
+    }
+
+    /// What a tile's queries see of `keys`, which begin at `first` of the block's.
+    fn visible<T>(
+        &self,
+        pattern: &impl Pattern<T>,
+        at: (usize, usize),
+        queries: &[usize],
+        (first, keys): (usize, &[usize]),
+        bits: &mut [u32],
+    ) -> Visible {
+        let Some(own) = self.bits.get(first..first + keys.len()).filter(|_| !self.bits.is_empty()) else {
+            return pattern.visible(at, queries, keys, bits);
+        };
+        bits.copy_from_slice(own);
+        let all = (1_u64 << queries.len()) - 1;
+        match bits.iter().all(|&bits| u64::from(bits) & all == all) {
+            true => Visible::All,
+            false => Visible::Bits,
+        }
+    }
 }
 
 /// What a tile of queries sees of a chunk of keys.
@@ -44,8 +77,11 @@ pub(crate) trait Pattern<T>: Sync {
     fn blocks_of_task(&self) -> usize;
     /// The queries and keys of a block; every query lies in exactly one block.
     fn fill(&self, index: usize, block: &mut Block);
-    /// Which of `queries` (at most 32) see which of `keys`; `bits` is as long as `keys`.
-    fn visible(&self, at: (usize, usize), queries: &[usize], keys: &[usize], bits: &mut [u32]) -> Visible;
+    /// Which of `queries` (at most 32) see which of `keys`, for blocks without bits; `bits` is as long as `keys`.
+    fn visible(&self, at: (usize, usize), queries: &[usize], keys: &[usize], bits: &mut [u32]) -> Visible {
+        let _ = (at, queries, keys, bits);
+        Visible::All
+    }
     /// What is added to the score of a pair, or `None` when the pattern has no such bias.
     fn bias(&self) -> Option<View<'_, T>>;
 }
