@@ -1,6 +1,6 @@
 //! Times of the operators on one thread: thread CPU time, least of some runs, 8 heads of 64.
 //!
-//! `cargo run --release -p rankbit-attention --example speed [-- TOKENS]`; `scripts/attention-peers.py` runs it beside
+//! `cargo run --release -p rankbit-attention --example speed [-- TOKENS [NAME]]`; `scripts/attention-peers.py` runs it beside
 //! PyTorch.
 
 use std::time::Instant;
@@ -27,7 +27,11 @@ fn now(start: Instant) -> f64 {
     cpu.map_or_else(|| start.elapsed().as_secs_f64(), |nanoseconds| nanoseconds * 1e-9)
 }
 
+/// Times `work` unless the second argument names something else.
 fn time(name: &str, runs: usize, mut work: impl FnMut()) {
+    if std::env::args().nth(2).is_some_and(|only| !name.contains(&only)) {
+        return;
+    }
     let start = Instant::now();
     let mut least = f64::INFINITY;
     for _ in 0..runs {
@@ -60,7 +64,7 @@ fn run(tokens: usize) {
     let [q, k, v, up] = ["q", "k", "v", "up"].map(|name| random(side * side, name));
     let (q, k, v, axes) = (q.view(), k.view(), v.view(), [Axis::new(side, 7); 2]);
     let options = NeighborhoodOptions::default();
-    time("neighborhood 56x56, window 7", 20, || drop(neighborhood(q, k, v, &axes, &options)));
+    time("neighborhood 56x56, window 7", 100, || drop(neighborhood(q, k, v, &axes, &options)));
     let found = neighborhood(q, k, v, &axes, &options).expect("good operands");
     time("neighborhood gradient", 5, || {
         drop(neighborhood_gradient(q, k, v, &axes, &options, &found, up.view()));

@@ -310,11 +310,14 @@ impl<T: Element> Pattern<T> for Grid {
                 }
             }
         }
-        let starts = bounds.clone().map(|bounds| bounds.start);
-        for place in places(bounds) {
-            block.keys.push(self.token(groups, place));
-            let of = |a: usize| seen[a][place[a] - starts[a]];
-            block.bits.push(of(0) & of(1) & of(2));
+        let [x, y, z] = bounds.clone();
+        let step = self.axes[2].dilation;
+        for (x, by_x) in x.zip(&seen[0]) {
+            for (y, by_y) in y.clone().zip(&seen[1]) {
+                let first = self.token(groups, [x, y, z.start]);
+                block.keys.extend((0..z.len()).map(|i| first + i * step));
+                block.bits.extend(seen[2].iter().map(|by_z| by_x & by_y & by_z));
+            }
         }
         block.keys.extend(self.tokens..self.tokens + self.extra);
         block.bits.extend(core::iter::repeat_n(u32::MAX, self.extra));

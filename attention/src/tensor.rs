@@ -79,8 +79,14 @@ impl<'a, T: Copy> View<'a, T> {
         self.data[self.offset(index)]
     }
 
+    /// Every value that the view may reach, when its last dimension is stored without gaps.
+    pub(crate) fn lines(&self) -> Option<&'a [T]> {
+        (self.strides[3] == 1).then_some(self.data)
+    }
+
+    /// Index of an entry of the shape in the slice.
     #[inline]
-    fn offset(&self, index: [usize; 4]) -> usize {
+    pub(crate) fn offset(&self, index: [usize; 4]) -> usize {
         index.iter().zip(self.strides).map(|(i, stride)| i * stride).sum()
     }
 

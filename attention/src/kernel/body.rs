@@ -1,48 +1,51 @@
 //! The kernels, generic over the instruction set.
 
 use super::simd::{Simd, Work};
-use super::{Element, Init, State, Strided};
+use super::{Element, Init, Operand, State};
 
 /// [`super::product`].
-pub(super) struct Product<'a, T, const W: usize> {
-    pub(super) a: Strided<'a, T>,
+pub(super) struct Product<'a, T, A, const W: usize> {
+    pub(super) a: A,
     pub(super) b: &'a [[T; W]],
     pub(super) out: &'a mut [[T; W]],
     pub(super) init: Init<'a, T, W>,
 }
 
-impl<T: Element, const W: usize> Work<T> for Product<'_, T, W> {
+impl<T: Element, A: Operand<T>, const W: usize> Work<T> for Product<'_, T, A, W> {
     #[inline(always)]
     fn run<S: Simd<T>>(self, simd: S) {
         let Self { a, b, out, init } = self;
-        if out.is_empty() {
-            return;
-        }
-        let last = (out.len() - 1) * a.row + b.len().saturating_sub(1) * a.column;
-        let holds = b.is_empty() || last < a.data.len();
-        debug_assert!(holds, "the strided operand is as large as the product");
-        if !holds {
-            return;
-        }
+        let last_row = (0..out.len()).fold(0, |last, r| a.row(r).max(last));
+        let last_column = (0..b.len()).fold(0, |last, k| a.column(k).max(last));
+        assert!(
+            out.is_empty() || b.is_empty() || last_row + last_column < a.data().len(),
+            "the operand holds the product's rows and columns"
+        );
         let vectors = W / S::LANES;
         let mut part = 0;
         while part < vectors {
-            if vectors - part >= 2 {
-                rows::<T, S, W, 2>(simd, a, b, out, init, part);
-                part += 2;
-            } else {
-                rows::<T, S, W, 1>(simd, a, b, out, init, part);
-                part += 1;
+            // SAFETY: `part` and the one or two vectors after it lie in a row, and the assertion above bounds every index.
+            unsafe {
+                if vectors - part >= 2 {
+                    rows::<T, S, A, W, 2>(simd, a, b, out, init, part);
+                    part += 2;
+                } else {
+                    rows::<T, S, A, W, 1>(simd, a, b, out, init, part);
+                    part += 1;
+                }
             }
         }
     }
 }
 
 /// All rows of a product, P vectors from `part` on.
+///
+/// # Safety
+/// `a.row(r) + a.column(k) < a.data().len()` for all rows of `out` and `b`.
 #[inline(always)]
-fn rows<T: Element, S: Simd<T>, const W: usize, const P: usize>(
+unsafe fn rows<T: Element, S: Simd<T>, A: Operand<T>, const W: usize, const P: usize>(
     simd: S,
-    a: Strided<'_, T>,
+    a: A,
     b: &[[T; W]],
     out: &mut [[T; W]],
     init: Init<'_, T, W>,
@@ -50,34 +53,43 @@ fn rows<T: Element, S: Simd<T>, const W: usize, const P: usize>(
 ) {
     let mut first = 0;
     while first < out.len() {
-        let a = Strided { data: a.data.get(first * a.row..).unwrap_or(&[]), ..a };
         let left = out.len() - first;
-        let out = &mut out[first..];
-        first += if left >= S::ROWS && S::ROWS == 8 {
-            block::<T, S, W, P, 8>(simd, a, b, out, init, part)
-        } else if left >= S::ROWS && S::ROWS == 6 {
-            block::<T, S, W, P, 6>(simd, a, b, out, init, part)
-        } else if left >= 4 {
-            block::<T, S, W, P, 4>(simd, a, b, out, init, part)
-        } else if left >= 2 {
-            block::<T, S, W, P, 2>(simd, a, b, out, init, part)
-        } else {
-            block::<T, S, W, P, 1>(simd, a, b, out, init, part)
+        // SAFETY: `first` and the rows of each block after it are rows of `out`.
+        first += unsafe {
+            if left >= S::ROWS && S::ROWS == 8 {
+                block::<T, S, A, W, P, 8>(simd, a, b, out, init, part, first)
+            } else if left >= S::ROWS && S::ROWS == 6 {
+                block::<T, S, A, W, P, 6>(simd, a, b, out, init, part, first)
+            } else if left >= 4 {
+                block::<T, S, A, W, P, 4>(simd, a, b, out, init, part, first)
+            } else if left >= 2 {
+                block::<T, S, A, W, P, 2>(simd, a, b, out, init, part, first)
+            } else {
+                block::<T, S, A, W, P, 1>(simd, a, b, out, init, part, first)
+            }
         };
     }
 }
 
-/// R rows of a product, P vectors of each in registers; hands back R. `out` has at least R rows, and `a` holds them.
+/// R rows of a product from `first` on, P vectors of each in registers; hands back R.
+///
+/// # Safety
+/// `a.row(first + r) + a.column(k) < a.data().len()` for r < R and all rows k of `b`.
 #[inline(always)]
-fn block<T: Element, S: Simd<T>, const W: usize, const P: usize, const R: usize>(
+unsafe fn block<T: Element, S: Simd<T>, A: Operand<T>, const W: usize, const P: usize, const R: usize>(
     simd: S,
-    a: Strided<'_, T>,
+    a: A,
     b: &[[T; W]],
     out: &mut [[T; W]],
     init: Init<'_, T, W>,
     part: usize,
+    first: usize,
 ) -> usize {
-    let out = &mut out[..R];
+    let out = &mut out[first..first + R];
+    let mut starts = [0; R];
+    for (r, start) in starts.iter_mut().enumerate() {
+        *start = a.row(first + r);
+    }
     let mut sums = [[simd.splat(T::from_f64(0.0)); P]; R];
     match init {
         Init::Zero => {}
@@ -96,16 +108,16 @@ fn block<T: Element, S: Simd<T>, const W: usize, const P: usize, const R: usize>
             }
         }
     }
-    let reach = (R - 1) * a.row + b.len().saturating_sub(1) * a.column;
-    assert!(b.is_empty() || reach < a.data.len());
+    let data = a.data();
     for (k, line) in b.iter().enumerate() {
         let mut lanes = [simd.splat(T::from_f64(0.0)); P];
         for (p, lane) in lanes.iter_mut().enumerate() {
             *lane = simd.load(line, part + p);
         }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: r < R and k < b.len(), so the index is at most `reach`, which the assertion above bounds.
-            let x = simd.splat(unsafe { *a.data.get_unchecked(r * a.row + k * a.column) });
+        let column = a.column(k);
+        for (sums, start) in sums.iter_mut().zip(starts) {
+            // SAFETY: the caller bounds row + column.
+            let x = simd.splat(unsafe { *data.get_unchecked(start + column) });
             for (sum, &lane) in sums.iter_mut().zip(&lanes) {
                 *sum = simd.mul_add(x, lane, *sum);
             }

@@ -55,12 +55,78 @@ impl Kernels {
     }
 }
 
-/// A strided matrix: entry (r, k) at `data[r·row + k·column]`.
+/// The scalar operand of a product: entry (r, k) is `data[row(r) + column(k)]`.
+pub(crate) trait Operand<T>: Copy {
+    fn data(&self) -> &[T];
+    fn row(&self, r: usize) -> usize;
+    fn column(&self, k: usize) -> usize;
+}
+
+/// Entry (r, k) at `data[r·row + k·column]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Strided<'a, T> {
     pub(crate) data: &'a [T],
     pub(crate) row: usize,
     pub(crate) column: usize,
+}
+
+impl<T: Copy> Operand<T> for Strided<'_, T> {
+    #[inline(always)]
+    fn data(&self) -> &[T] {
+        self.data
+    }
+    #[inline(always)]
+    fn row(&self, r: usize) -> usize {
+        r * self.row
+    }
+    #[inline(always)]
+    fn column(&self, k: usize) -> usize {
+        k * self.column
+    }
+}
+
+/// Rows that begin anywhere: entry (r, k) at `data[offsets[r] + k]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a, T> {
+    pub(crate) data: &'a [T],
+    pub(crate) offsets: &'a [usize],
+}
+
+impl<T: Copy> Operand<T> for Rows<'_, T> {
+    #[inline(always)]
+    fn data(&self) -> &[T] {
+        self.data
+    }
+    #[inline(always)]
+    fn row(&self, r: usize) -> usize {
+        self.offsets[r]
+    }
+    #[inline(always)]
+    fn column(&self, k: usize) -> usize {
+        k
+    }
+}
+
+/// The transpose of [`Rows`]: entry (r, k) at `data[offsets[k] + r]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a, T> {
+    pub(crate) data: &'a [T],
+    pub(crate) offsets: &'a [usize],
+}
+
+impl<T: Copy> Operand<T> for Columns<'_, T> {
+    #[inline(always)]
+    fn data(&self) -> &[T] {
+        self.data
+    }
+    #[inline(always)]
+    fn row(&self, r: usize) -> usize {
+        r
+    }
+    #[inline(always)]
+    fn column(&self, k: usize) -> usize {
+        self.offsets[k]
+    }
 }
 
 /// What a product starts from.
@@ -76,10 +142,10 @@ pub(crate) enum Init<'a, T, const W: usize> {
 
 /// `out[r] = init + Σₖ a(r, k)·b[k]`, the sum in order of k.
 ///
-/// The caller guarantees that `a` holds `out.len()` rows and `b.len()` columns; where it does not, nothing is computed.
+/// `a` has to hold `out.len()` rows and `b.len()` columns.
 pub(crate) fn product<T: Element, const W: usize>(
     kernels: Kernels,
-    a: Strided<'_, T>,
+    a: impl Operand<T>,
     b: &[[T; W]],
     out: &mut [[T; W]],
     init: Init<'_, T, W>,

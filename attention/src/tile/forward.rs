@@ -3,7 +3,7 @@
 use alloc::{vec, vec::Vec};
 
 use super::{Attention, Block, CHUNK, Pattern, Problem, Visible, add_bias, transpose_in};
-use crate::kernel::{self, Init, Kernels, State, Strided};
+use crate::kernel::{self, Columns, Init, Kernels, Rows, State, Strided};
 use crate::{Element, Error, Tensor, parallel};
 
 /// One tile of queries on its way.
@@ -67,7 +67,15 @@ fn run<T: Element, const W: usize>(
     let (mut key, mut value) = (vec![zero; CHUNK * dim], vec![zero; CHUNK * value_dim]);
     let mut scores = vec![[zero; W]; CHUNK];
     let (mut line, mut bits, mut decay) = (vec![zero; dim], [0_u32; CHUNK], [zero; W]);
-    let mut part = Part { tokens: vec![], output: vec![], lse: vec![], overflow: None };
+    let (mut key_offsets, mut value_offsets) = ([0; CHUNK], [0; CHUNK]);
+    // One tile of each block at least, so that most of the results are never moved.
+    let expected = per_task * W;
+    let mut part = Part {
+        tokens: Vec::with_capacity(expected),
+        output: Vec::with_capacity(expected * value_dim),
+        lse: Vec::with_capacity(expected),
+        overflow: None,
+    };
     let mut block = Block::default();
     let mut tiles: Vec<Tile<T, W>> = vec![];
     for index in (task * per_task..pattern.blocks()).take(per_task) {
@@ -85,15 +93,25 @@ fn run<T: Element, const W: usize>(
         }
         for (number, keys) in block.keys.chunks(CHUNK).enumerate() {
             let (bits, scores) = (&mut bits[..keys.len()], &mut scores[..keys.len()]);
-            problem.gather(false, at.0, kv_head, keys, &mut key);
-            problem.gather(true, at.0, kv_head, keys, &mut value);
+            // Keys that one tile reads are read where they lie; for several tiles they are brought together first.
+            let offsets = [&mut key_offsets[..], &mut value_offsets[..]];
+            let in_place =
+                if tiles.len() == 1 { problem.in_place(at.0, kv_head, keys, offsets) } else { None };
+            if in_place.is_none() {
+                problem.gather(false, at.0, kv_head, keys, &mut key);
+                problem.gather(true, at.0, kv_head, keys, &mut value);
+            }
             for (tile, queries) in tiles.iter_mut().zip(lanes.clone()) {
                 let visible = block.visible(pattern, at, queries, (number * CHUNK, keys), bits);
                 if visible == Visible::Nothing {
                     continue;
                 }
-                let rows = Strided { data: &key, row: dim, column: 1 };
-                kernel::product(kernels, rows, &tile.query, scores, Init::Zero);
+                if let Some([(data, offsets), _]) = in_place {
+                    kernel::product(kernels, Rows { data, offsets }, &tile.query, scores, Init::Zero);
+                } else {
+                    let rows = Strided { data: &key, row: dim, column: 1 };
+                    kernel::product(kernels, rows, &tile.query, scores, Init::Zero);
+                }
                 if let Some(bias) = pattern.bias() {
                     add_bias(bias, at, queries, keys, scores);
                 }
@@ -101,8 +119,13 @@ fn run<T: Element, const W: usize>(
                     kernel::keep(kernels, scores, bits);
                 }
                 kernel::softmax(kernels, scores, &mut tile.state, &mut decay);
-                let columns = Strided { data: &value, row: 1, column: value_dim };
-                kernel::product(kernels, columns, scores, &mut tile.output, Init::Scale(&decay));
+                if let Some([_, (data, offsets)]) = in_place {
+                    let columns = Columns { data, offsets };
+                    kernel::product(kernels, columns, scores, &mut tile.output, Init::Scale(&decay));
+                } else {
+                    let columns = Strided { data: &value, row: 1, column: value_dim };
+                    kernel::product(kernels, columns, scores, &mut tile.output, Init::Scale(&decay));
+                }
             }
         }
         for (tile, queries) in tiles.iter().zip(lanes) {

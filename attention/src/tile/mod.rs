@@ -14,7 +14,7 @@ pub(crate) use forward::forward;
 use crate::{Element, Error, Tensor, View};
 
 /// Keys that are read at once: their K and V stay in the first-level cache while the block's tiles pass over them.
-pub(crate) const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 112;
 
 /// Queries that share their keys, and those keys.
 #[derive(Default)]
@@ -161,6 +161,27 @@ impl<'a, T: Element> Problem<'a, T> {
     /// Query heads of a key head; 1 when there are none.
     fn group(&self) -> usize {
         self.query.shape()[1].checked_div(self.key.shape()[1]).unwrap_or(1).max(1)
+    }
+
+    /// The keys' and the values' data and where in them the rows of `tokens` begin, when they can be read where they lie.
+    #[expect(clippy::type_complexity, reason = "the two operands of a product")]
+    fn in_place<'b>(
+        &self,
+        batch: usize,
+        head: usize,
+        tokens: &[usize],
+        [keys, values]: [&'b mut [usize]; 2],
+    ) -> Option<[(&'a [T], &'b [usize]); 2]> {
+        let data = (self.key.lines()?, self.value.lines()?);
+        let count = self.key.shape()[2];
+        if tokens.last().is_none_or(|&last| last >= count) || self.value.shape()[3] == 0 {
+            return None;
+        }
+        for (i, &token) in tokens.iter().enumerate() {
+            keys[i] = self.key.offset([batch, head, token, 0]);
+            values[i] = self.value.offset([batch, head, token, 0]);
+        }
+        Some([(data.0, &keys[..tokens.len()]), (data.1, &values[..tokens.len()])])
     }
 
     /// Copies the keys' or the values' rows of `tokens` one after another into `rows`.
