@@ -15,7 +15,7 @@
 //! what a query does not see by one bit. Cost: `2·n·∏(t + w - 1)·(d + e)` flops, `t` the tile's sides: proportional to n. Memory
 //! beside the results: the tiles of each thread. The gradient by keys and values collects over the same tiles.
 //!
-//! **Accuracy**: as [`exact`](crate::exact), s being the keys of the box.
+//! **Accuracy**: as [`exact`](crate::exact()), s being the keys of the box.
 //!
 //! Sources: Hassani, Walton, Li, Li, Shi, *Neighborhood Attention Transformer*, CVPR 2023, arXiv 2204.07143; dilation arXiv
 //! 2209.15001; Hassani, Hwu, Shi, *Faster Neighborhood Attention*, arXiv 2403.04690 (fused tiles, causal axes); stride arXiv
@@ -35,7 +35,7 @@ use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use crate::tile::{Block, Pattern, Problem, backward, forward};
-use crate::{Attention, Element, Error, Gradients, Tensor, View};
+use crate::{Attention, Element, Error, ExtraGradients, Gradients, View};
 
 /// One axis of the grid of tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,15 +152,6 @@ pub fn neighborhood<T: Element>(
     forward::<T, LANES>(&problem, &Grid::new(&problem, axes)?)
 }
 
-/// Gradients of the extra keys and values.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExtraGradients<T> {
-    /// By the extra keys, in their shape.
-    pub key: Tensor<T>,
-    /// By the extra values, in their shape.
-    pub value: Tensor<T>,
-}
-
 /// Gradients of `Σ upstream·output` by queries, keys, values and, where there are any, extra keys and values, from what
 /// [`neighborhood`] found for the same operands.
 ///
@@ -176,8 +167,7 @@ pub fn neighborhood_gradient<T: Element>(
     upstream: View<'_, T>,
 ) -> Result<(Gradients<T>, Option<ExtraGradients<T>>), Error> {
     let problem = Problem::new(query, key, value, options.extra, options.scale)?;
-    let (gradients, extra) = backward::<T, LANES>(&problem, &Grid::new(&problem, axes)?, result, upstream)?;
-    Ok((gradients, extra.map(|(key, value)| ExtraGradients { key, value })))
+    backward::<T, LANES>(&problem, &Grid::new(&problem, axes)?, result, upstream)
 }
 
 /// The tiles of a grid of three axes (leading ones of length 1), group by group.

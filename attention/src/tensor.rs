@@ -143,7 +143,7 @@ fn all_finite<T: Scalar>(values: &[T]) -> bool {
     let rest = chunks.remainder();
     for chunk in chunks {
         for (sum, &x) in sums.iter_mut().zip(chunk) {
-            *sum = *sum + x * zero;
+            *sum += x * zero;
         }
     }
     rest.iter().fold(sums.iter().fold(zero, |a, &b| a + b), |a, &x| a + x * zero) == zero

@@ -6,7 +6,9 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{Attention, Block, CHUNK, Gradients, Pattern, Problem, Visible, add_bias, transpose_in};
+use super::{
+    Attention, Block, CHUNK, ExtraGradients, Gradients, Pattern, Problem, Visible, add_bias, transpose_in,
+};
 use crate::kernel::{self, Init, Kernels, Strided};
 use crate::{Element, Error, Tensor, View, parallel};
 
@@ -37,7 +39,7 @@ pub(crate) fn backward<T: Element, const W: usize>(
     pattern: &impl Pattern<T>,
     result: &Attention<T>,
     upstream: View<'_, T>,
-) -> Result<(Gradients<T>, Option<(Tensor<T>, Tensor<T>)>), Error> {
+) -> Result<(Gradients<T>, Option<ExtraGradients<T>>), Error> {
     let [batch, heads, tokens, dim] = problem.query.shape();
     let ([_, kv_heads, keys, _], value_dim) = (problem.key.shape(), problem.value.shape()[3]);
     let expected = [batch, heads, tokens, value_dim];
@@ -59,7 +61,9 @@ pub(crate) fn backward<T: Element, const W: usize>(
         value: Tensor::zeros(problem.value.shape())?,
     };
     let mut extra = match &problem.extra {
-        Some((key, value)) => Some((Tensor::zeros(key.shape())?, Tensor::zeros(value.shape())?)),
+        Some((key, value)) => {
+            Some(ExtraGradients { key: Tensor::zeros(key.shape())?, value: Tensor::zeros(value.shape())? })
+        }
         None => None,
     };
     let task = |index: usize| {
@@ -74,8 +78,8 @@ pub(crate) fn backward<T: Element, const W: usize>(
         }
         for key in 0..sums.keys {
             let (to_key, to_value) = match &mut extra {
-                Some((extra_key, extra_value)) if key >= keys => {
-                    (extra_key.line_mut(b, head, key - keys), extra_value.line_mut(b, head, key - keys))
+                Some(extra) if key >= keys => {
+                    (extra.key.line_mut(b, head, key - keys), extra.value.line_mut(b, head, key - keys))
                 }
                 _ => (gradients.key.line_mut(b, head, key), gradients.value.line_mut(b, head, key)),
             };
@@ -158,7 +162,7 @@ fn run<T: Element, const W: usize>(
                     for (sums, rows) in sums.chunks_exact_mut(keys).zip(of_chunk.chunks_exact(CHUNK)) {
                         for (&token, row) in chunk.iter().zip(rows) {
                             for (sum, &x) in sums[token].iter_mut().zip(row) {
-                                *sum = *sum + x;
+                                *sum += x;
                             }
                         }
                     }

@@ -65,7 +65,7 @@ fn run<T: Element, const W: usize>(
     let kv_head = at.1 / problem.group();
     let factor = problem.scale * T::from_f64(core::f64::consts::LOG2_E);
     let (mut key, mut value) = (vec![zero; CHUNK * dim], vec![zero; CHUNK * value_dim]);
-    let mut scores = vec![[zero; W]; CHUNK];
+    let mut scores = [[zero; W]; CHUNK];
     let (mut line, mut bits, mut decay) = (vec![zero; dim], [0_u32; CHUNK], [zero; W]);
     let (mut key_offsets, mut value_offsets) = ([0; CHUNK], [0; CHUNK]);
     // One tile of each block at least, so that most of the results are never moved.
@@ -143,7 +143,7 @@ fn finish<T: Element, const W: usize>(tile: &Tile<T, W>, queries: &[usize], part
         let seen = sum > zero;
         let inverse = if seen { num_traits::Float::recip(sum) } else { zero };
         // Infinite scores make ∞ - ∞ in the sum.
-        if sum != sum {
+        if num_traits::Float::is_nan(sum) {
             part.overflow = part.overflow.or(Some(token));
         }
         part.tokens.push(token);

@@ -117,6 +117,15 @@ pub struct Gradients<T> {
     pub value: Tensor<T>,
 }
 
+/// Gradients by the extra keys and values of [`neighborhood`](crate::neighborhood()).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExtraGradients<T> {
+    /// By the extra keys, in their shape.
+    pub key: Tensor<T>,
+    /// By the extra values, in their shape.
+    pub value: Tensor<T>,
+}
+
 impl<'a, T: Element> Problem<'a, T> {
     /// Checks shapes, finiteness and the scale.
     pub(crate) fn new(
@@ -164,7 +173,6 @@ impl<'a, T: Element> Problem<'a, T> {
     }
 
     /// The keys' and the values' data and where in them the rows of `tokens` begin, when they can be read where they lie.
-    #[expect(clippy::type_complexity, reason = "the two operands of a product")]
     fn in_place<'b>(
         &self,
         batch: usize,
@@ -233,7 +241,7 @@ fn add_bias<T: Element, const W: usize>(
     let count = bias.shape()[3];
     for (row, &key) in scores.iter_mut().zip(keys).filter(|(_, key)| **key < count) {
         for (score, &query) in row.iter_mut().zip(queries) {
-            *score = *score + factor * bias.at([at.0, at.1, query, key]);
+            *score += factor * bias.at([at.0, at.1, query, key]);
         }
     }
 }
