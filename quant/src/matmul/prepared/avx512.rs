@@ -65,7 +65,12 @@ impl Avx512 {
 /// # Safety
 /// As [`tokens`]; there are `T` sums.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn kind<const T: usize>(plan: &Plan, tile: &[Line], x: &Tokens<'_>, sums: &mut [[f32; ROWS]]) -> usize {
+unsafe fn kind<const T: usize>(
+    plan: &Plan,
+    tile: &[Line],
+    x: &Tokens<'_>,
+    sums: &mut [[f32; ROWS]],
+) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
         match (plan.kind, x.uniform) {
@@ -123,7 +128,8 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
                     }
                     lane = lane.add(x.stride);
                 } else {
-                    let mut halves = [line, _mm512_srli_epi16::<4>(line)].map(|half| _mm512_and_si512(half, low));
+                    let mut halves =
+                        [line, _mm512_srli_epi16::<4>(line)].map(|half| _mm512_and_si512(half, low));
                     if K == Kind::TABLE {
                         halves = halves.map(|half| _mm512_shuffle_epi8(table, half));
                     }
