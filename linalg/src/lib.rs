@@ -13,6 +13,7 @@
 //! | [`solve_spd`] | small symmetric positive definite systems |
 //! | [`Hadamard`] | the orthonormal rotation that flattens rows, in O(n·log n), for widths 2^k·m |
 //! | [`knapsack`] | one choice for each item, least total loss within a budget, exactly |
+//! | [`special`](mod@special) | logarithms of modified Bessel functions of any order, and what stands on them |
 //! | [`trace`](mod@trace) | the trace of an operator that can only be applied, with its standard error |
 //! | [`Stream`] | random numbers that depend on a seed and a name only |
 //!
@@ -70,6 +71,7 @@ pub mod random;
 pub mod robust;
 mod scalar;
 mod solve;
+pub mod special;
 pub mod svd;
 pub mod sweep;
 pub mod trace;

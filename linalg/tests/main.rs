@@ -6,6 +6,7 @@ mod metric;
 mod moments;
 mod random;
 mod robust;
+mod special;
 mod support;
 mod svd_randomized;
 mod svd_truncated;

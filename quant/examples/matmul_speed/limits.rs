@@ -47,7 +47,8 @@ pub(crate) fn peak(level: Level) -> f64 {
         let time = seconds(|| {
             // SAFETY: the processor has the instructions.
             unsafe {
-                products = if level >= Level::Avx512 && vnni { x86::peak_512(STEPS) } else { x86::peak_256(STEPS) }
+                products =
+                    if level >= Level::Avx512 && vnni { x86::peak_512(STEPS) } else { x86::peak_256(STEPS) }
             }
         });
         2.0 * products as f64 / time

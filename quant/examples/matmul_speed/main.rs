@@ -26,8 +26,10 @@ fn main() {
     let tokens = list(args.next(), "1,2,4,8,16,32,128");
     let tokens: Vec<usize> = tokens.iter().map(|t| t.parse().expect("a number of tokens")).collect();
     let memory = vec![1_u64; MEMORY / 8];
-    println!("{:<9}{:<9}{:<7}{:>7}{:>10}{:>10}{:>9}{:>10}{:>9}", "level", "format", "scales", "tokens", "ms",
-        "GB/s", "of read", "GOP/s", "of peak");
+    println!(
+        "{:<9}{:<9}{:<7}{:>7}{:>10}{:>10}{:>9}{:>10}{:>9}",
+        "level", "format", "scales", "tokens", "ms", "GB/s", "of read", "GOP/s", "of peak"
+    );
     for name in formats {
         // "-token": one activation scale for each token.
         let (base, scale_of, shown) = match name.strip_suffix("-token") {
@@ -56,7 +58,8 @@ fn main() {
 }
 
 fn copies(scheme: &Scheme) -> Vec<Prepared> {
-    let values: Vec<f32> = (0..SHAPE.0 * SHAPE.1).map(|k| ((k * 7919 + k / 64 * 31) % 1009) as f32 / 504.0 - 1.0).collect();
+    let values: Vec<f32> =
+        (0..SHAPE.0 * SHAPE.1).map(|k| ((k * 7919 + k / 64 * 31) % 1009) as f32 / 504.0 - 1.0).collect();
     let stored = nearest::quantize_rows(&values, SHAPE, scheme).expect("finite values").quantized;
     let first = Prepared::new(&stored).expect("a supported format");
     let count = MEMORY.div_ceil(first.bytes());

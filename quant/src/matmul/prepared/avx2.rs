@@ -53,7 +53,8 @@ impl Avx2 {
 
     #[cfg(not(feature = "std"))]
     pub(super) fn detect() -> Option<Self> {
-        cfg!(all(target_feature = "avx2", target_feature = "f16c", target_feature = "fma")).then_some(Self(()))
+        cfg!(all(target_feature = "avx2", target_feature = "f16c", target_feature = "fma"))
+            .then_some(Self(()))
     }
 
     /// [`portable::tile`](super::portable::tile). The tile and the inputs are those of the plan, as
@@ -78,7 +79,12 @@ impl Avx2 {
 /// # Safety
 /// As [`tokens`]; there are `T` sums.
 #[target_feature(enable = "avx2,f16c,fma")]
-unsafe fn kind<const T: usize>(plan: &Plan, tile: &[Line], x: &Tokens<'_>, sums: &mut [[f32; ROWS]]) -> usize {
+unsafe fn kind<const T: usize>(
+    plan: &Plan,
+    tile: &[Line],
+    x: &Tokens<'_>,
+    sums: &mut [[f32; ROWS]],
+) -> usize {
     // SAFETY: the caller's promise; only plans of nibbles and of tables of small numbers have chains.
     unsafe {
         match (plan.kind, plan.chain) {
@@ -166,7 +172,8 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool, const SINGLE:
                 if T >= MOST {
                     _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
                 }
-                let vectors = [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.cast::<__m256i>().add(1))];
+                let vectors =
+                    [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.cast::<__m256i>().add(1))];
                 at = at.add(1);
                 vectors
             }};
@@ -322,7 +329,9 @@ unsafe fn floats(format: FloatFormat, head: *const Line, second: usize, part: us
         let half = head.cast::<u8>().add(32 * second + 16 * part).cast();
         match format {
             FloatFormat::F32 => _mm256_loadu_ps(head.add(second).cast::<f32>().add(8 * part)),
-            FloatFormat::Bf16 => _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(half)))),
+            FloatFormat::Bf16 => {
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(half))))
+            }
             _ => _mm256_cvtph_ps(_mm_loadu_si128(half)),
         }
     }

@@ -68,7 +68,12 @@ impl Avx512 {
 /// # Safety
 /// As [`tokens`]; there are `T` sums.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn kind<const T: usize>(plan: &Plan, tile: &[Line], x: &Tokens<'_>, sums: &mut [[f32; ROWS]]) -> usize {
+unsafe fn kind<const T: usize>(
+    plan: &Plan,
+    tile: &[Line],
+    x: &Tokens<'_>,
+    sums: &mut [[f32; ROWS]],
+) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
         match (plan.kind, x.uniform) {
@@ -208,7 +213,9 @@ unsafe fn floats(format: FloatFormat, head: *const Line, second: usize) -> __m51
         let half = head.cast::<u8>().add(32 * second).cast();
         match format {
             FloatFormat::F32 => _mm512_loadu_ps(head.add(second).cast()),
-            FloatFormat::Bf16 => _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(half)))),
+            FloatFormat::Bf16 => {
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(half))))
+            }
             _ => _mm512_cvtph_ps(_mm256_loadu_si256(half)),
         }
     }

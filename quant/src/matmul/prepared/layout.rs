@@ -146,7 +146,8 @@ impl Plan {
                 (chains(full), last * chains(full) + chains(self.columns(last))),
             ),
         };
-        self.sizes = Sizes { lanes, chains, lines: (self.lines_of(full), self.lines_of(self.columns(last)), 0) };
+        self.sizes =
+            Sizes { lanes, chains, lines: (self.lines_of(full), self.lines_of(self.columns(last)), 0) };
         self.sizes.lines.2 = if self.groups == 0 { 0 } else { self.group_line(last) + self.lines(last) };
         self
     }

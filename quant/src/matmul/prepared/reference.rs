@@ -19,7 +19,13 @@ pub(super) fn inputs(plan: &Plan, x: &[f32], scale_of: ScaleOf) -> (Vec<i64>, Ve
 }
 
 /// `Y`, row-major `[tokens, out]`, of `start` everywhere plus the products.
-pub(super) fn product(weight: &Quantized, prepared: &Prepared, x: &[f32], scale_of: ScaleOf, start: f32) -> Vec<f32> {
+pub(super) fn product(
+    weight: &Quantized,
+    prepared: &Prepared,
+    x: &[f32],
+    scale_of: ScaleOf,
+    start: f32,
+) -> Vec<f32> {
     let plan = prepared.plan();
     let ((out, features), scheme) = (weight.shape(), weight.scheme());
     let mut y = Vec::new();
@@ -32,7 +38,9 @@ pub(super) fn product(weight: &Quantized, prepared: &Prepared, x: &[f32], scale_
                 Layout::Planar => pack::unpack(weight.row_codes(row), scheme.code.bits(), &mut codes),
                 Layout::Block(block) => {
                     let len = weight.grouping().size;
-                    for (bytes, codes) in weight.row_codes(row).chunks(block.bytes()).zip(codes.chunks_mut(len)) {
+                    for (bytes, codes) in
+                        weight.row_codes(row).chunks(block.bytes()).zip(codes.chunks_mut(len))
+                    {
                         block.codes(bytes, codes);
                     }
                 }

@@ -107,13 +107,10 @@ fn groups_of_every_kind_and_any_number_of_tokens() {
 /// The largest sums there are: codes all at one end, inputs all at ±127.
 #[test]
 fn extremes_do_not_overflow() {
-    let ends: [fn(usize) -> f32; 4] = [
-        |_| 1.0,
-        |_| -1.0,
-        |k| if k % 2 == 0 { 1.0 } else { -1.0 },
-        |k| if k % 4 < 2 { 1.0 } else { -1.0 },
-    ];
-    for scheme in [scheme::INT4, scheme::UINT4, scheme::MXFP4, scheme::NF4, scheme::INT8, scheme::UINT8, scheme::INT2]
+    let ends: [fn(usize) -> f32; 4] =
+        [|_| 1.0, |_| -1.0, |k| if k % 2 == 0 { 1.0 } else { -1.0 }, |k| if k % 4 < 2 { 1.0 } else { -1.0 }];
+    for scheme in
+        [scheme::INT4, scheme::UINT4, scheme::MXFP4, scheme::NF4, scheme::INT8, scheme::UINT8, scheme::INT2]
     {
         let group = if scheme.owns_scales() { scheme.group } else { Group::Row };
         for w in ends {
@@ -127,7 +124,9 @@ fn extremes_do_not_overflow() {
                     let q = &quantized.quantized;
                     let codes = vec![byte; q.codes().len()];
                     let parts = (q.scales().clone(), q.zeros().to_vec());
-                    lowest.push(Quantized::from_parts((rows, cols), *q.scheme(), codes, parts.0, parts.1).unwrap());
+                    lowest.push(
+                        Quantized::from_parts((rows, cols), *q.scheme(), codes, parts.0, parts.1).unwrap(),
+                    );
                 }
             }
             for quantized in lowest {
@@ -149,7 +148,8 @@ fn products_are_those_of_the_decoded_weight() {
         let weight = stored((rows, cols), &scheme);
         let mut decoded = vec![0.0; rows * cols];
         weight.dequantize_into(&mut decoded).unwrap();
-        let x: Vec<f32> = (0..tokens * cols).map(|k| if k % 16 == 0 { 127.0 } else { (k % 251) as f32 - 125.0 }).collect();
+        let x: Vec<f32> =
+            (0..tokens * cols).map(|k| if k % 16 == 0 { 127.0 } else { (k % 251) as f32 - 125.0 }).collect();
         let prepared = Prepared::new(&weight).unwrap();
         let y = product(&prepared, &x, ScaleOf::Group, Level::Portable);
         let rounded = matches!(name, "nf4" | "nf3" | "nf2" | "nf4-dq" | "nf4-lq" | "af4" | "bnb-fp4");
@@ -158,7 +158,11 @@ fn products_are_those_of_the_decoded_weight() {
                 let terms = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
                 let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
                 let scale = |column| f64::from(weight.scale(row, column / weight.grouping().size));
-                let table: f64 = x.iter().enumerate().map(|(k, x)| scale_or(rounded, || scale(k)) * f64::from(x.abs())).sum();
+                let table: f64 = x
+                    .iter()
+                    .enumerate()
+                    .map(|(k, x)| scale_or(rounded, || scale(k)) * f64::from(x.abs()))
+                    .sum();
                 // Minima and zero points: sums of both parts are larger than the whole.
                 let allowed = 0.005_3 * table + 1e-5 * size + 1e-4 * f64::from(x[0]);
                 let found = f64::from(y[token * rows + row]);
@@ -294,7 +298,9 @@ fn bad_input_is_refused() {
         let empty = Prepared::new(&stored(shape, &scheme::UINT4)).unwrap();
         inputs.quantize(&empty, &vec![1.0; 3 * shape.1], 3, ScaleOf::Token).unwrap();
         let mut y = vec![7.0; 3 * shape.0];
-        empty.multiply(0..empty.tiles(), &inputs, &mut Output::new(&mut y, 3, shape.0).unwrap(), &Plain).unwrap();
+        empty
+            .multiply(0..empty.tiles(), &inputs, &mut Output::new(&mut y, 3, shape.0).unwrap(), &Plain)
+            .unwrap();
         assert!(y.iter().all(|&y| y == 0.0));
     }
 }
