@@ -42,7 +42,7 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
-/// A type that inputs come in: `f32`, [`f16`] or [`bf16`].
+/// A type that inputs come in: `f32`, `f16` or `bf16` of the crate `half`.
 pub trait Input: sealed::Sealed + Copy {
     /// `x` as f32, in `room` (as long) where it is not already.
     #[doc(hidden)]

@@ -280,8 +280,8 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool, const SINGLE:
                 }
                 if plan.shift != Shift::None {
                     let added = _mm256_loadu_ps(added[r].as_ptr());
-                    for t in 0..T {
-                        main[r][t] = _mm256_fmadd_ps(added, _mm256_set1_ps(*sum.add(t)), main[r][t]);
+                    for (t, main) in main[r].iter_mut().enumerate() {
+                        *main = _mm256_fmadd_ps(added, _mm256_set1_ps(*sum.add(t)), *main);
                     }
                 }
             }

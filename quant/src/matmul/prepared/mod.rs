@@ -25,7 +25,7 @@
 //! `K` = groups + 4 (twice as many with b), `u = 2⁻²⁴`. The bits are the same on every path and for any number of tokens
 //! and threads. Inputs differ from their numbers by at most half of their scale: about 0.6 % of a product for normal values.
 //!
-//! Inputs that are not finite are refused ([`Error::ActivationNonFinite`](crate::Error::ActivationNonFinite)); outputs that
+//! Inputs that are not finite are refused ([`Error::ActivationNonFinite`]); outputs that
 //! leave f32 are infinite or NaN.
 //!
 //! ```

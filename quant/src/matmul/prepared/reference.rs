@@ -5,6 +5,12 @@ use super::{Prepared, ScaleOf};
 use crate::{Code, Layout, Quantized, ZeroPoint, pack};
 use alloc::{vec, vec::Vec};
 
+/// A whole number.
+#[expect(clippy::cast_possible_truncation, reason = "whole and small")]
+fn whole(x: f32) -> i64 {
+    x as i64
+}
+
 /// Whole numbers and scales of a token.
 pub(super) fn inputs(plan: &Plan, x: &[f32], scale_of: ScaleOf) -> (Vec<i64>, Vec<f32>) {
     let top = |x: &[f32]| x.iter().fold(0.0_f32, |top, x| top.max(x.abs()));
@@ -13,7 +19,7 @@ pub(super) fn inputs(plan: &Plan, x: &[f32], scale_of: ScaleOf) -> (Vec<i64>, Ve
         let m = if scale_of == ScaleOf::Token { top(x) } else { top(group) };
         let (scale, inverse) = if m < 2.0_f32.powi(-100) { (0.0, 0.0) } else { (m / 127.0, 127.0 / m) };
         scales.push(scale);
-        q.extend(group.iter().map(|x| (x * inverse).round_ties_even() as i64));
+        q.extend(group.iter().map(|x| whole((x * inverse).round_ties_even())));
     }
     (q, scales)
 }
@@ -47,10 +53,10 @@ pub(super) fn product(
             }
             let middle: i64 = if scheme.code.bits() > 4 { 128 } else { 8 };
             let number = |code: u8| match scheme.code {
-                Code::Int { signed: true, .. } => scheme.code.value(code) as i64,
+                Code::Int { signed: true, .. } => whole(scheme.code.value(code)),
                 Code::Int { .. } => i64::from(code) - middle,
                 _ if plan.kind == Kind::Table => plan.values[usize::from(code)].into(),
-                _ => (scheme.code.value(code) / plan.factor) as i64,
+                _ => whole(scheme.code.value(code) / plan.factor),
             };
             for (group, numbers) in q.chunks(plan.group).enumerate() {
                 let first = group * plan.group;
