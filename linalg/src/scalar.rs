@@ -11,9 +11,16 @@ mod sealed {
 
         /// The butterflies at distance `half` and beyond of each `block` entries of `row`.
         fn butterflies(row: &mut [Self], block: usize, half: usize);
+
+        /// `target ← target − Σⱼ factorⱼ·columnⱼ`; returns its largest modulus.
+        fn combine(target: &mut [Self], columns: &[&[Self]], factors: &[Self]) -> Self;
     }
 
     impl Sealed for f32 {
+        fn combine(target: &mut [Self], columns: &[&[Self]], factors: &[Self]) -> Self {
+            pulp::Arch::new().dispatch(crate::ldu::Combine { target, columns, factors })
+        }
+
         fn butterflies(row: &mut [Self], block: usize, half: usize) {
             crate::hadamard::single_butterflies(row, block, half);
         }
@@ -30,6 +37,10 @@ mod sealed {
     }
 
     impl Sealed for f64 {
+        fn combine(target: &mut [Self], columns: &[&[Self]], factors: &[Self]) -> Self {
+            pulp::Arch::new().dispatch(crate::ldu::Combine { target, columns, factors })
+        }
+
         fn butterflies(row: &mut [Self], block: usize, half: usize) {
             crate::hadamard::double_butterflies(row, block, half);
         }

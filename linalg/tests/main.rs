@@ -2,6 +2,7 @@
 
 mod hadamard;
 mod knapsack;
+mod ldu;
 mod metric;
 mod moments;
 mod random;
