@@ -65,6 +65,7 @@ pub use faer;
 mod dense;
 mod error;
 pub mod hadamard;
+mod instructions;
 pub mod knapsack;
 pub mod ldu;
 pub mod metric;
