@@ -5,6 +5,7 @@ mod knapsack;
 mod ldu;
 mod metric;
 mod moments;
+mod precision;
 mod random;
 mod robust;
 mod special;
