@@ -51,16 +51,22 @@ extern crate std;
 
 mod error;
 pub mod exact;
+pub mod feature_map;
 mod kernel;
 pub mod neighborhood;
 mod parallel;
 pub mod reference;
+pub mod scatterbrain;
+pub mod support;
 mod tensor;
 mod tile;
 
 pub use error::Error;
 pub use exact::{ExactOptions, exact, exact_gradient};
+pub use feature_map::{FeatureMap, RandomFeatureOptions, RandomFeatures, RowNorm, linear, linear_gradient};
 pub use kernel::Element;
 pub use neighborhood::{Axis, NeighborhoodOptions, neighborhood, neighborhood_gradient};
+pub use scatterbrain::{ScatterbrainOptions, scatterbrain, scatterbrain_gradient, sparse, sparse_gradient};
+pub use support::{ClusterOptions, Support};
 pub use tensor::{Tensor, View};
 pub use tile::{Attention, ExtraGradients, Gradients};

@@ -2,4 +2,6 @@
 
 mod common;
 mod exact;
+mod linear;
 mod neighborhood;
+mod scatterbrain;
