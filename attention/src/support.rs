@@ -170,9 +170,9 @@ impl Support {
 }
 
 /// ⌊place·shares/whole⌋, at most `shares`.
-#[expect(clippy::cast_possible_truncation, reason = "at most `shares`")]
 fn share(place: usize, shares: usize, whole: usize) -> usize {
-    (place as u128 * shares as u128 / whole.max(1) as u128).min(shares as u128) as usize
+    let share = place as u128 * shares as u128 / whole.max(1) as u128;
+    usize::try_from(share).map_or(shares, |share| share.min(shares))
 }
 
 /// Largest squared norm of a head's vectors.

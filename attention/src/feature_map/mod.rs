@@ -59,6 +59,8 @@ pub use random::{RandomFeatureOptions, RandomFeatures, RowNorm};
 
 pub(crate) use backward::backward;
 pub(crate) use forward::forward;
+#[cfg(feature = "std")]
+pub(crate) use rows::all_features;
 
 use crate::{Element, Error, Support, View};
 

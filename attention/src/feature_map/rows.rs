@@ -271,3 +271,38 @@ pub(super) fn read<T: Element>(
         }
     }
 }
+
+/// The features of a query head and of its key head, `[token][feature]`; the keys' of one common factor.
+#[cfg(feature = "std")]
+pub(crate) fn all_features<T: Element>(
+    problem: &Problem<'_, T>,
+    batch: usize,
+    head: usize,
+    kv_head: usize,
+) -> [Vec<T>; 2] {
+    let mut maker = Maker::new(Kernels::current(), problem);
+    let count = problem.features;
+    let keys = problem.key.shape()[2];
+    let mut shift = least();
+    for first in (0..keys).step_by(LANES) {
+        let len = LANES.min(keys - first);
+        shift = maker.make(problem.key, (batch, kv_head), first, len, Shift::AtLeast(shift));
+    }
+    let sides = [(problem.query, head, Shift::Own), (problem.key, kv_head, Shift::Fixed(shift))];
+    sides.map(|(view, head, shift)| {
+        let tokens = view.shape()[2];
+        let mut out = vec![T::from_f64(0.0); tokens * count];
+        for first in (0..tokens).step_by(LANES) {
+            let len = LANES.min(tokens - first);
+            maker.make(view, (batch, head), first, len, shift);
+            for (i, line) in
+                out[first * count..(first + len) * count].chunks_exact_mut(count.max(1)).enumerate()
+            {
+                for (g, part) in line.chunks_mut(LANES).enumerate() {
+                    part.copy_from_slice(&maker.rows[g * LANES + i][..part.len()]);
+                }
+            }
+        }
+        out
+    })
+}
