@@ -37,10 +37,9 @@ pub struct Regime {
     pub low_rank: f64,
     /// Of the sum.
     pub both: f64,
-    /// Rank of robust PCA's low-rank term.
-    pub robust_rank: usize,
-    /// Non-zeros of its sparse term.
-    pub robust_nonzeros: usize,
+    /// Rank of robust PCA's low-rank term and non-zeros of its sparse one; `None` where it did not converge, and the search for
+    /// the sum began with low rank alone.
+    pub robust: Option<(usize, usize)>,
 }
 
 /// Rounds of alternating projections at most.
@@ -64,22 +63,27 @@ pub fn regimes(logits: MatRef<'_, f64>, temperatures: &[f64], budget: usize) -> 
             return Err(Error::InvalidOption { what: "temperature", requirement, found: temperature });
         }
         let map = softmax(logits, temperature);
-        let robust = robust_pca(map.as_ref(), &RobustOptions::default())?;
+        let robust = match robust_pca(map.as_ref(), &RobustOptions::default()) {
+            Ok(robust) => Some(robust),
+            Err(rankbit_linalg::Error::NoConvergence { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
         let norm = norm(&map);
         let relative = |rest: &Mat<f64>| if norm > 0.0 { self::norm(rest) / norm } else { 0.0 };
         let low_rank = truncated(map.as_ref(), rank(budget))?.reconstruct();
         // The best of the alternation: each projection is the best there is for the other term.
-        let (mut both, mut sparse) = (f64::INFINITY, robust.sparse.clone());
+        let (mut both, mut sparse) =
+            (f64::INFINITY, robust.as_ref().map_or_else(|| Mat::zeros(n, s), |robust| robust.sparse.clone()));
         for _ in 0..ROUNDS {
             let low_rank = truncated(minus(&map, &sparse).as_ref(), rank(budget / 2))?.reconstruct();
             let rest = minus(&map, &low_rank);
             sparse = largest(&rest, entries(budget / 2));
             let error = relative(&minus(&rest, &sparse));
-            if !(error < both * 0.999) {
-                both = both.min(error);
+            let gains = error < both * 0.999;
+            both = both.min(error);
+            if !gains {
                 break;
             }
-            both = error;
         }
         Ok(Regime {
             temperature,
@@ -87,8 +91,7 @@ pub fn regimes(logits: MatRef<'_, f64>, temperatures: &[f64], budget: usize) -> 
             sparse: relative(&minus(&map, &largest(&map, entries(budget)))),
             low_rank: relative(&minus(&map, &low_rank)),
             both,
-            robust_rank: robust.rank,
-            robust_nonzeros: robust.nonzeros,
+            robust: robust.map(|robust| (robust.rank, robust.nonzeros)),
         })
     };
     temperatures.iter().map(one).collect()

@@ -22,6 +22,10 @@
 //! | 4096 | every token | yes | [`exact()`] | 360 ms | 150 KiB a thread¹ |
 //! | 4096 | every token before it | yes | [`exact()`], causal | 190 ms | 150 KiB a thread¹ |
 //! | 56×56 | 7×7 around it | yes | [`neighborhood()`] | 12 ms | 130 KiB a thread¹ |
+//! | 4096 | every token, features of its own kind (elu) | no: another model | [`linear`] | 12 ms | below 1 MiB a thread |
+//! | 4096 | every token, flat maps | in the mean, before the quotient | [`linear`], 256 random features | 64 ms | below 1 MiB a thread |
+//! | 4096 | every token, some of them strongly | on the support, elsewhere in the mean | [`scatterbrain()`], 256 features + 64 pairs | 700 ms, clusters included | the keys' features: s·m numbers a thread (4 MiB), 4 bytes a pair |
+//! | 4096 | the distance alone | to rounding | `toeplitz` | 19 ms | 1 MiB a thread |
 //!
 //! ¹ And up to 64 pieces of the results on their way: 2 MiB here. Reproduce:
 //! `cargo run --release -p rankbit-attention --example speed`; from 256 to 65536 tokens as a picture: `--example cost`.

@@ -332,7 +332,7 @@ impl Work {
     /// Column k of row i.
     fn get(&self, i: usize, k: usize) -> f64 {
         let pair = self.straight[k / 2 * self.len + i];
-        if k % 2 == 0 { pair.re } else { pair.im }
+        if k.is_multiple_of(2) { pair.re } else { pair.im }
     }
 
     /// The product, in place, of columns whose first `rows` rows were put.

@@ -37,7 +37,7 @@ fn it_is_the_dense_product() {
             for (found, (expected, most)) in found.as_slice().iter().zip(product(&weights, &x)) {
                 assert!((found - expected).abs() <= 1e-10 * most, "{n} {decay}: {found} is not {expected}");
             }
-            let small: Vec<f32> = weights.iter().map(|&x| x as f32).collect();
+            let small: Vec<f32> = weights.iter().map(|&x| rankbit_linalg::Scalar::from_f64(x)).collect();
             let (exact, x) = (small.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), rounded(&x));
             let view = View::contiguous(&small, [1, 1, 1, 2 * n - 1]).expect("it fits");
             let found = toeplitz(view, x.view()).expect("good operands");
