@@ -1,6 +1,6 @@
-"""rankbit-attention beside PyTorch in one run: one thread, f32, 8 heads of 64, thread CPU time, least of some runs.
+"""rankbit-attention beside PyTorch and performer-pytorch in one run: one thread, f32, 8 heads of 64, thread CPU time, least of some runs.
 
-    pip install torch==2.15.0
+    pip install torch==2.15.0 performer-pytorch==1.1.4
     python scripts/attention-peers.py [TOKENS]
 """
 import subprocess
@@ -52,6 +52,40 @@ def windows():
     return work
 
 
+def elu():
+    q, k, v = operands(TOKENS)
+
+    def work():
+        a, b = F.elu(q) + 1, F.elu(k) + 1
+        return a @ (b.transpose(-1, -2) @ v) / (a @ b.sum(-2, keepdim=True).transpose(-1, -2))
+
+    return work
+
+
+def performer():
+    from performer_pytorch import FastAttention
+
+    q, k, v = operands(TOKENS)
+    attention = FastAttention(dim_heads=DIM, nb_features=256)
+    return lambda: attention(q, k, v)
+
+
+def toeplitz(dense):
+    """One Toeplitz matrix for all heads, times their values."""
+    _, _, v = operands(TOKENS)
+    c = torch.exp(-0.01 * torch.arange(1 - TOKENS, TOKENS).abs().float())
+    if dense:
+        matrix = torch.stack([c[TOKENS - 1 - i : 2 * TOKENS - 1 - i] for i in range(TOKENS)])
+        return lambda: matrix @ v
+    column = torch.cat([c[:TOKENS].flip(0), torch.zeros(1), c[TOKENS:].flip(0)])
+
+    def work():
+        spectrum = torch.fft.rfft(column)[:, None] * torch.fft.rfft(v, n=2 * TOKENS, dim=2)
+        return torch.fft.irfft(spectrum, n=2 * TOKENS, dim=2)[:, :, :TOKENS]
+
+    return work
+
+
 subprocess.run(["cargo", "build", "--release", "-q", "-p", "rankbit-attention", "--example", "speed"], check=True)
 command = ["cargo", "run", "--release", "-q", "-p", "rankbit-attention", "--example", "speed", "--", str(TOKENS)]
 lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
@@ -62,9 +96,17 @@ with torch.no_grad():
     peers["exact"] = least(lambda: F.scaled_dot_product_attention(q, k, v), 4)
     peers["exact causal"] = least(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), 4)
     peers["neighborhood 56x56, window 7"] = least(windows(), 10)
+    peers["linear, elu"] = least(elu(), 10)
+    peers["Toeplitz by FFT"] = least(toeplitz(False), 10)
+    dense = least(toeplitz(True), 2)
+    try:
+        peers["FAVOR+, 256 features"] = least(performer(), 5)
+    except ImportError:
+        print("performer-pytorch is not installed")
 peers["exact gradient"] = least(gradient(False), 2)
 peers["exact causal gradient"] = least(gradient(True), 2)
 print(f"{'':32} {'rankbit':>9} {'torch':>9}  ratio     (ms)")
 for name, value in ours.items():
     peer = peers.get(name)
     print(f"{name:32} {value:9.2f}" + (f" {peer:9.2f}  {value / peer:.2f}" if peer else ""))
+print(f"{'Toeplitz, dense':32} {'':9} {dense:9.2f}")

@@ -6,8 +6,9 @@
 use std::time::Instant;
 
 use rankbit_attention::{
-    Axis, ExactOptions, NeighborhoodOptions, Tensor, exact, exact_gradient, neighborhood,
-    neighborhood_gradient,
+    Axis, ClusterOptions, ExactOptions, FeatureMap, NeighborhoodOptions, RandomFeatureOptions,
+    RandomFeatures, RelativeOptions, ScatterbrainOptions, Support, Tensor, View, exact, exact_gradient,
+    linear, linear_gradient, neighborhood, neighborhood_gradient, relative, scatterbrain, toeplitz,
 };
 use rankbit_linalg::Stream;
 
@@ -59,6 +60,28 @@ fn run(tokens: usize) {
         let found = exact(q, k, v, &options).expect("good operands");
         time(&format!("{name} gradient"), 2, || drop(exact_gradient(q, k, v, &options, &found, up.view())));
     }
+
+    let options = RandomFeatureOptions { draws: Some(256), ..Default::default() };
+    let features = RandomFeatures::new(DIM, &options).expect("a size");
+    let random_map = FeatureMap::Random { features: &features, scale: None };
+    for (name, map) in [("linear, elu", FeatureMap::Elu), ("FAVOR+, 256 features", random_map)] {
+        time(name, 10, || drop(linear(q, k, v, map, false)));
+        time(&format!("{name}, causal"), 10, || drop(linear(q, k, v, map, true)));
+        time(&format!("{name}, gradient"), 3, || drop(linear_gradient(q, k, v, map, false, up.view())));
+    }
+    time("clusters, 2 x 32", 2, || drop(Support::clusters(q, k, &ClusterOptions::default())));
+    let support = Support::clusters(q, k, &ClusterOptions::default()).expect("good operands");
+    let options = ScatterbrainOptions::default();
+    time("Scatterbrain, 256 + 64", 2, || drop(scatterbrain(q, k, v, random_map, &support, &options)));
+
+    let distance = |t: usize| (t as f32 - (tokens - 1) as f32).abs();
+    let bias: Vec<f32> = (0..2 * tokens - 1).map(|t| -0.01 * distance(t)).collect();
+    let weight: Vec<f32> = bias.iter().map(|b| b.exp()).collect();
+    let shape = [1, HEADS, 1, 2 * tokens - 1];
+    let of_distances = |x| View::new(x, shape, [0, 0, 0, 1]).expect("it fits");
+    time("Toeplitz by FFT", 10, || drop(toeplitz(of_distances(&weight), v)));
+    let options = RelativeOptions { normalized: true, causal: false };
+    time("relative, elu", 1, || drop(relative(q, k, v, of_distances(&bias), FeatureMap::Elu, &options)));
 
     let side = 56;
     let [q, k, v, up] = ["q", "k", "v", "up"].map(|name| random(side * side, name));

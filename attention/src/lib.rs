@@ -1,24 +1,34 @@
-//! Attention, exact: in tiles over all keys, or over the neighborhood of each token; forward and gradient.
+//! Attention, exact and approximate, in memory that grows with the number of tokens: tiles over all keys, neighborhoods, feature
+//! maps, sparse plus low rank; forward and gradient.
 //!
 //! | item | what it does | cost |
 //! |---|---|---|
 //! | [`exact()`], [`exact_gradient`] | online softmax; causal, masks, biases, grouped-query heads | n·s |
 //! | [`neighborhood()`], [`neighborhood_gradient`] | windows on a line, a plane or in a volume, with NATTEN's stride, dilation, causal axes and extra keys | n·window |
+//! | [`linear`], [`linear_gradient`] | elu, Taylor or positive random features (FAVOR+) in place of the softmax; causal | (n + s)·m |
+//! | [`scatterbrain()`], [`scatterbrain_gradient`] | random features, and exact weights on a sparse [`Support`] (clusters of near keys) | (n + s)·m + pairs |
+//! | [`sparse`], [`sparse_gradient`] | softmax over a [`Support`] alone | pairs |
+//! | `relative`, `toeplitz` (feature `std`) | linear attention with a bias of the distance, by FFT | n·log n·m·e |
+//! | [`regimes`] | whether a given map is sparse, of low rank, or the sum, over temperatures | n³ |
 //! | [`mod@reference`] | the formula in f64 | n·s |
 //!
 //! Operands are strided [`View`]s of shape `[batch, heads, tokens, head_dim]`, f32 or f64; results are contiguous [`Tensor`]s. No
-//! n×s matrix is ever made.
+//! n×s matrix is ever made (but in [`regimes`], of some hundred tokens).
 //!
 //! **Which one?** 8 heads of 64, f32, one thread of an AVX-512 server core (Zen 4, 117 GFLOP/s):
 //!
-//! | tokens | a token depends on | use | time | memory beside the results¹ |
-//! |---|---|---|---|---|
-//! | 4096 | every token | [`exact()`] | 360 ms | 150 KiB a thread |
-//! | 4096 | every token before it | [`exact()`], causal | 190 ms | 150 KiB a thread |
-//! | 56×56 | 7×7 around it | [`neighborhood()`] | 12 ms | 130 KiB a thread |
+//! | tokens | a token depends on | exact | use | time | memory beside the results |
+//! |---|---|---|---|---|---|
+//! | 4096 | every token | yes | [`exact()`] | 360 ms | 150 KiB a thread¹ |
+//! | 4096 | every token before it | yes | [`exact()`], causal | 190 ms | 150 KiB a thread¹ |
+//! | 56×56 | 7×7 around it | yes | [`neighborhood()`] | 12 ms | 130 KiB a thread¹ |
+//! | 4096 | every token, features of its own kind (elu) | no: another model | [`linear`] | 12 ms | below 1 MiB a thread |
+//! | 4096 | every token, flat maps | in the mean, before the quotient | [`linear`], 256 random features | 64 ms | below 1 MiB a thread |
+//! | 4096 | every token, some of them strongly | on the support, elsewhere in the mean | [`scatterbrain()`], 256 features + 64 pairs | 700 ms, clusters included | the keys' features: s·m numbers a thread (4 MiB), 4 bytes a pair |
+//! | 4096 | the distance alone | to rounding | `toeplitz` | 19 ms | 1 MiB a thread |
 //!
 //! ¹ And up to 64 pieces of the results on their way: 2 MiB here. Reproduce:
-//! `cargo run --release -p rankbit-attention --example speed`.
+//! `cargo run --release -p rankbit-attention --example speed`; from 256 to 65536 tokens as a picture: `--example cost`.
 //!
 //! ```
 //! use rankbit_attention::{ExactOptions, View, exact, exact_gradient};
@@ -49,18 +59,30 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod analysis;
 mod error;
 pub mod exact;
+pub mod feature_map;
 mod kernel;
 pub mod neighborhood;
 mod parallel;
 pub mod reference;
+#[cfg(feature = "std")]
+pub mod relative_position;
+pub mod scatterbrain;
+pub mod support;
 mod tensor;
 mod tile;
 
+pub use analysis::{Regime, regimes};
 pub use error::Error;
 pub use exact::{ExactOptions, exact, exact_gradient};
+pub use feature_map::{FeatureMap, RandomFeatureOptions, RandomFeatures, RowNorm, linear, linear_gradient};
 pub use kernel::Element;
 pub use neighborhood::{Axis, NeighborhoodOptions, neighborhood, neighborhood_gradient};
+#[cfg(feature = "std")]
+pub use relative_position::{RelativeOptions, relative, toeplitz};
+pub use scatterbrain::{ScatterbrainOptions, scatterbrain, scatterbrain_gradient, sparse, sparse_gradient};
+pub use support::{ClusterOptions, Support};
 pub use tensor::{Tensor, View};
 pub use tile::{Attention, ExtraGradients, Gradients};

@@ -36,3 +36,33 @@ fn map<R: Send>(range: core::ops::Range<usize>, task: &(impl Fn(usize) -> R + Sy
 fn map<R>(range: core::ops::Range<usize>, task: &impl Fn(usize) -> R) -> Vec<R> {
     range.map(task).collect()
 }
+
+/// `task(i, part)` on consecutive parts of `len` values each, which the tasks fill, and `collect(index, result)` in order.
+pub(crate) fn slices<T: Send, R: Send>(
+    values: &mut [T],
+    len: usize,
+    task: impl Fn(usize, &mut [T]) -> R + Sync + Send,
+    mut collect: impl FnMut(usize, R),
+) {
+    let parts: Vec<(usize, &mut [T])> = values.chunks_exact_mut(len.max(1)).enumerate().collect();
+    for (i, result) in fill(parts, &task).into_iter().enumerate() {
+        collect(i, result);
+    }
+}
+
+#[cfg(feature = "std")]
+fn fill<T: Send, R: Send>(
+    parts: Vec<(usize, &mut [T])>,
+    task: &(impl Fn(usize, &mut [T]) -> R + Sync + Send),
+) -> Vec<R> {
+    use rayon::prelude::*;
+    if rayon::current_num_threads() == 1 {
+        return parts.into_iter().map(|(i, part)| task(i, part)).collect();
+    }
+    parts.into_par_iter().map(|(i, part)| task(i, part)).collect()
+}
+
+#[cfg(not(feature = "std"))]
+fn fill<T, R>(parts: Vec<(usize, &mut [T])>, task: &impl Fn(usize, &mut [T]) -> R) -> Vec<R> {
+    parts.into_iter().map(|(i, part)| task(i, part)).collect()
+}

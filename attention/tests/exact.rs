@@ -206,3 +206,43 @@ fn views_that_do_not_fit_are_refused() {
     assert!(View::new(&data, [huge, huge, 0, 4], [huge; 4]).is_ok());
     assert!(Tensor::from_vec(vec![0.0_f32; 3], [1, 1, 2, 2]).is_err());
 }
+
+/// A row whose mask hides everything: output 0, lse -∞, no part in any gradient.
+#[test]
+fn a_row_that_is_all_masked() {
+    let [q, k, v] = operands((1, 1, 1, 40, 50, 4, 3), 1);
+    let open: Vec<bool> = (0..40 * 50).map(|at| at / 50 != 33).collect();
+    let mask = View::contiguous(&open, [1, 1, 40, 50]).expect("it fits");
+    let options = ExactOptions { mask: Some(mask), ..Default::default() };
+    let upstream = random([1, 1, 40, 3], 5);
+    for (found, by) in levels(|| {
+        let found = exact(q.view(), k.view(), v.view(), &options).expect("good operands");
+        let by = exact_gradient(q.view(), k.view(), v.view(), &options, &found, upstream.view());
+        (found, by.expect("good operands"))
+    }) {
+        assert_eq!(found.lse.as_slice()[33], f64::NEG_INFINITY);
+        assert_eq!(found.output.as_slice()[33 * 3..34 * 3], [0.0; 3]);
+        assert_eq!(by.query.as_slice()[33 * 4..34 * 4], [0.0; 4]);
+        let finite =
+            [&by.query, &by.key, &by.value].iter().all(|x| x.as_slice().iter().all(|x| x.is_finite()));
+        assert!(finite && by.query.as_slice()[0] != 0.0);
+    }
+}
+
+/// Biases of ±1e30: a hard choice, and no NaN.
+#[test]
+fn biases_of_any_size() {
+    let [q, k, v] = operands((1, 1, 1, 3, 4, 4, 2), 1).each_ref().map(rounded);
+    let mut bias = vec![0.0_f32; 12];
+    bias[1] = 1e30;
+    bias[4..8].fill(-1e30);
+    bias[6] = 1e30;
+    let bias = View::contiguous(&bias, [1, 1, 3, 4]).expect("it fits");
+    let options = ExactOptions { bias: Some(bias), ..Default::default() };
+    for found in levels(|| exact(q.view(), k.view(), v.view(), &options)) {
+        let found = output(found);
+        assert_eq!(found.as_slice()[..2], v.as_slice()[2..4]);
+        assert_eq!(found.as_slice()[2..4], v.as_slice()[4..6]);
+        assert!(found.as_slice().iter().all(|x| x.is_finite()));
+    }
+}

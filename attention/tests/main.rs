@@ -1,5 +1,10 @@
 //! Tests of rankbit-attention: one module per method.
 
+mod analysis;
 mod common;
 mod exact;
+mod linear;
+mod memory;
 mod neighborhood;
+mod relative_position;
+mod scatterbrain;

@@ -202,3 +202,43 @@ impl<T: Element, const W: usize> Work<T> for Keep<'_, T, W> {
         }
     }
 }
+
+/// [`super::elu`].
+pub(super) struct Elu<'a, T, const W: usize> {
+    pub(super) rows: &'a mut [[T; W]],
+}
+
+impl<T: Element, const W: usize> Work<T> for Elu<'_, T, W> {
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        let zero = simd.splat(T::from_f64(0.0));
+        let log2_e = simd.splat(T::from_f64(core::f64::consts::LOG2_E));
+        for row in self.rows {
+            for part in 0..W / S::LANES {
+                let x = simd.load(row, part);
+                let positive = simd.max(x, zero);
+                let power = simd.exp2(simd.mul(simd.sub(x, positive), log2_e));
+                simd.store(simd.add(positive, power), row, part);
+            }
+        }
+    }
+}
+
+/// [`super::exponentials`].
+pub(super) struct Exponentials<'a, T, const W: usize> {
+    pub(super) rows: &'a mut [[T; W]],
+    pub(super) shifts: &'a [T],
+}
+
+impl<T: Element, const W: usize> Work<T> for Exponentials<'_, T, W> {
+    #[inline(always)]
+    fn run<S: Simd<T>>(self, simd: S) {
+        for (row, &shift) in self.rows.iter_mut().zip(self.shifts) {
+            let shift = simd.splat(shift);
+            for part in 0..W / S::LANES {
+                let power = simd.exp2(simd.sub(simd.load(row, part), shift));
+                simd.store(power, row, part);
+            }
+        }
+    }
+}

@@ -193,3 +193,13 @@ pub(crate) fn softmax_gradient<T: Element, const W: usize>(
 pub(crate) fn keep<T: Element, const W: usize>(kernels: Kernels, scores: &mut [[T; W]], bits: &[u32]) {
     T::dispatch(kernels, body::Keep { scores, bits });
 }
+
+/// Of each row makes `max(x, 0) + exp(min(x, 0))`, that is elu(x) + 1.
+pub(crate) fn elu<T: Element, const W: usize>(kernels: Kernels, rows: &mut [[T; W]]) {
+    T::dispatch(kernels, body::Elu { rows });
+}
+
+/// Of each row makes `2^(x - shift)`, its own shift.
+pub(crate) fn exponentials<T: Element, const W: usize>(kernels: Kernels, rows: &mut [[T; W]], shifts: &[T]) {
+    T::dispatch(kernels, body::Exponentials { rows, shifts });
+}
