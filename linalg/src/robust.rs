@@ -5,8 +5,8 @@
 //!
 //! 1.  L = shrink the singular values of A - S + Y/μ by 1/μ
 //! 2.  S = shrink the entries of A - L + Y/μ by λ/μ
-//! 3.  Y += μ·(A - L - S);   where S has settled, μ·‖S - S_before‖ ≤ 1e-5·‖A‖:  μ = min(ρ·μ, μ_max),
-//!     and the end once ‖A - L - S‖ ≤ tolerance·‖A‖
+//! 3.  Y += μ·(A - L - S);   once S has settled, μ·‖S - S_before‖ ≤ 1e-5·‖A‖, or after 20 steps:  μ = min(ρ·μ, μ_max),
+//!     and the end if ‖A - L - S‖ ≤ tolerance·‖A‖
 //! ```
 //! When L is of low rank with spread singular vectors and S's non-zeros lie anywhere, both are recovered exactly (Candès,
 //! Li, Ma, Wright, arXiv 0912.3599, theorem 1.1). Source of the steps: inexact augmented Lagrangian multipliers, Lin,
@@ -58,6 +58,8 @@ pub struct Robust {
 const GROWTH: f64 = 1.5;
 /// How far S may still move, over the norm of A and μ, when μ grows.
 const SETTLED: f64 = 1e-5;
+/// Steps that μ waits for it at most: where S never rests, what is lost is some 1e-7 of the minimum.
+const PATIENCE: u32 = 20;
 /// μ's end, over its start.
 const MOST: f64 = 1e7;
 
@@ -90,7 +92,7 @@ pub fn robust_pca<T: Scalar>(a: MatRef<'_, T>, options: &RobustOptions) -> Resul
     let mut multiplier: Mat<f64> = dense::convert(scaled.as_ref(), 1.0 / dual);
     let mut mu = 1.25 / spectral;
     let most = mu * MOST;
-    let (mut rank, mut residual, mut iterations, mut settled) = (0, 1.0, 0, false);
+    let (mut rank, mut residual, mut iterations, mut waited, mut settled) = (0, 1.0, 0, 0, false);
     while !(settled && residual <= options.tolerance) {
         if iterations == options.iterations {
             return Err(Error::NoConvergence { what: "robust principal component analysis" });
@@ -116,7 +118,8 @@ pub fn robust_pca<T: Scalar>(a: MatRef<'_, T>, options: &RobustOptions) -> Resul
             }
         });
         let step = Mat::from_fn(m, n, |i, j| next[(i, j)] - sparse[(i, j)]);
-        settled = mu * libm::sqrt(dense::norm_squared(step.as_ref())) <= SETTLED * norm;
+        waited += 1;
+        settled = waited >= PATIENCE || mu * libm::sqrt(dense::norm_squared(step.as_ref())) <= SETTLED * norm;
         sparse = next;
         let gap = Mat::from_fn(m, n, |i, j| scaled[(i, j)] - low_rank[(i, j)] - sparse[(i, j)]);
         for j in 0..n {
@@ -126,6 +129,7 @@ pub fn robust_pca<T: Scalar>(a: MatRef<'_, T>, options: &RobustOptions) -> Resul
         }
         if settled {
             mu = (mu * GROWTH).min(most);
+            waited = 0;
         }
         residual = libm::sqrt(dense::norm_squared(gap.as_ref())) / norm;
     }
