@@ -2,6 +2,7 @@
 
 mod hadamard;
 mod knapsack;
+mod lasso;
 mod metric;
 mod moments;
 mod random;
