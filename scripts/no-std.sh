@@ -28,7 +28,7 @@ build_and_run
 build_and_run --no-default-features
 dependencies=$(cargo tree --locked --manifest-path tests/no_std/Cargo.toml --no-default-features --edges normal --prefix none)
 grep -q '^rankbit-quant ' <<<"$dependencies" || fail 'cargo tree does not list rankbit-quant'
-if heavy=$(grep -E '^(faer|rankbit-linalg|rankbit-sparse|rankbit-lowrank|rayon)[ -]' <<<"$dependencies"); then
+if heavy=$(grep -E '^(faer|rankbit-linalg|rankbit-sparse|rankbit-lowrank|rankbit-attention|rayon)[ -]' <<<"$dependencies"); then
     fail "the products alone depend on $heavy"
 fi
 

@@ -114,7 +114,7 @@ begin 'documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --all-features --no-deps
 
 begin 'lints, each library alone'
-for crate in rankbit-linalg rankbit-quant rankbit-sparse rankbit-lowrank rankbit; do
+for crate in rankbit-linalg rankbit-quant rankbit-sparse rankbit-lowrank rankbit-attention rankbit; do
     lint_alone --lib -p "$crate"
     lint_alone --lib -p "$crate" --no-default-features
 done

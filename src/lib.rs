@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 
+pub use rankbit_attention as attention;
 #[cfg(feature = "gpu")]
 pub use rankbit_gpu as gpu;
 pub use rankbit_linalg as linalg;

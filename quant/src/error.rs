@@ -80,6 +80,14 @@ pub enum Error {
         /// Its index among the stored ones.
         index: usize,
     },
+    /// A product or layout that does not do what was asked of it.
+    #[error("{format} does not support {reason}")]
+    Unsupported {
+        /// Which product or layout.
+        format: &'static str,
+        /// What it lacks.
+        reason: &'static str,
+    },
     /// A size that overflows this machine's address space.
     #[error("{what} is too large for this machine")]
     TooLarge {

@@ -1,4 +1,5 @@
-//! What error feedback needs of a block: the grid of each run of equal scales, and room for other codes.
+//! What error feedback and prepared products need of a block: the grid of each run of equal scales, its codes, and room
+//! for other codes.
 
 use super::{Block, float_at, k, legacy};
 
@@ -11,7 +12,28 @@ impl Block {
         }
     }
 
+    /// The codes of a block, one a byte: as [`Block::scheme`]'s code has them, [`Block::len`] of them.
+    pub(crate) fn codes(self, block: &[u8], codes: &mut [u8]) {
+        match self {
+            Self::Q4_0 | Self::Iq4Nl => legacy::codes(None, 2, block, codes),
+            Self::Q4_1 => legacy::codes(None, 4, block, codes),
+            Self::Q5_0 => legacy::codes(Some(2), 6, block, codes),
+            Self::Q5_1 => legacy::codes(Some(4), 8, block, codes),
+            Self::Q8_0 => {
+                for (code, &byte) in codes.iter_mut().zip(&block[2..]) {
+                    *code = byte ^ 0x80;
+                }
+            }
+            Self::Q2K => k::codes_q2(block, codes),
+            Self::Q3K => k::codes_q3(block, codes),
+            Self::Q4K => k::codes_q4(block, codes),
+            Self::Q5K => k::codes_q5(block, codes),
+            Self::Q6K => k::codes_q6(block, codes),
+        }
+    }
+
     /// Runs of [`Block::run_len`] in a block.
+    #[cfg(feature = "solve")]
     pub(crate) const fn runs(self) -> usize {
         match self {
             Self::Q2K | Self::Q3K | Self::Q6K => 16,
@@ -34,6 +56,7 @@ impl Block {
     }
 
     /// Replaces the codes of a block, one a byte: as [`Block::scheme`]'s code has them, [`Block::len`] of them.
+    #[cfg(feature = "solve")]
     pub(crate) fn store(self, codes: &[u8], block: &mut [u8]) {
         match self {
             Self::Q4_0 | Self::Iq4Nl => legacy::store_codes(codes, None, 2, block),

@@ -114,11 +114,14 @@ pub(super) fn store_q2(codes: &[u8], block: &mut [u8]) {
 }
 
 /// Scale and minimum of a run, as [`decode_q2`] multiplies them.
-#[cfg(feature = "solve")]
 pub(super) fn run_q2(block: &[u8], run: usize) -> (f32, f32) {
     let (d, dmin) = (float_at(block, 80), float_at(block, 82));
     let (s, m) = (block[run] & 15, block[run] >> 4);
     (d * f32::from(s), -(dmin * f32::from(m)))
+}
+
+pub(super) fn codes_q2(block: &[u8], codes: &mut [u8]) {
+    codes.iter_mut().enumerate().for_each(|(j, code)| *code = crumb(&block[16..80], j));
 }
 
 pub(super) fn decode_q2(block: &[u8], out: &mut [f32]) {
@@ -171,7 +174,6 @@ pub(super) fn store_q3(codes: &[u8], block: &mut [u8]) {
     }
 }
 
-#[cfg(feature = "solve")]
 pub(super) fn run_q3(block: &[u8], run: usize) -> (f32, f32) {
     (float_at(block, 108) * (f32::from(six_bits(&block[96..108], run)) - 32.0), 0.0)
 }
@@ -186,12 +188,19 @@ fn recode_centred(group: &[f32], d: f32, half: i8, codes: &mut [u8]) {
     }
 }
 
+fn code_q3(block: &[u8], j: usize) -> u8 {
+    crumb(&block[32..96], j) | (block[j % 32] >> (j / 32) & 1) << 2
+}
+
+pub(super) fn codes_q3(block: &[u8], codes: &mut [u8]) {
+    codes.iter_mut().enumerate().for_each(|(j, code)| *code = code_q3(block, j));
+}
+
 pub(super) fn decode_q3(block: &[u8], out: &mut [f32]) {
     let d = float_at(block, 108);
     for (j, value) in out.iter_mut().enumerate() {
         let scale = f32::from(six_bits(&block[96..108], j / 16)) - 32.0;
-        let q = crumb(&block[32..96], j) | (block[j % 32] >> (j / 32) & 1) << 2;
-        *value = d * scale * (f32::from(q) - 4.0);
+        *value = d * scale * (f32::from(code_q3(block, j)) - 4.0);
     }
 }
 
@@ -233,7 +242,6 @@ fn encode_eight(values: &[f32], rule: &Affine, block: &mut [u8]) -> [u8; LEN] {
 }
 
 /// Scale and minimum of a run, as [`decode_eight`] multiplies them.
-#[cfg(feature = "solve")]
 pub(super) fn run_eight(block: &[u8], run: usize) -> (f32, f32) {
     let (d, dmin) = (float_at(block, 0), float_at(block, 2));
     let (s, m) = scale_and_minimum(&block[4..16], run);
@@ -273,6 +281,10 @@ pub(super) fn store_q4(codes: &[u8], block: &mut [u8]) {
     }
 }
 
+pub(super) fn codes_q4(block: &[u8], codes: &mut [u8]) {
+    codes.iter_mut().enumerate().for_each(|(j, code)| *code = nibble(&block[16..], j));
+}
+
 pub(super) fn decode_q4(block: &[u8], out: &mut [f32]) {
     decode_eight(block, out, |j| nibble(&block[16..], j));
 }
@@ -291,8 +303,16 @@ pub(super) fn store_q5(codes: &[u8], block: &mut [u8]) {
     }
 }
 
+fn code_q5(block: &[u8], j: usize) -> u8 {
+    nibble(&block[48..], j) | (block[16 + j % 32] >> (j / 32) & 1) << 4
+}
+
+pub(super) fn codes_q5(block: &[u8], codes: &mut [u8]) {
+    codes.iter_mut().enumerate().for_each(|(j, code)| *code = code_q5(block, j));
+}
+
 pub(super) fn decode_q5(block: &[u8], out: &mut [f32]) {
-    decode_eight(block, out, |j| nibble(&block[48..], j) | (block[16 + j % 32] >> (j / 32) & 1) << 4);
+    decode_eight(block, out, |j| code_q5(block, j));
 }
 
 // Q6_K: 16 groups of 16. Of each half of 128 entries: low four bits in 64 bytes (l and l + 64 share a byte), high
@@ -331,16 +351,22 @@ pub(super) fn store_q6(codes: &[u8], block: &mut [u8]) {
     }
 }
 
-#[cfg(feature = "solve")]
 pub(super) fn run_q6(block: &[u8], run: usize) -> (f32, f32) {
     (float_at(block, 208) * f32::from(i8::from_le_bytes([block[192 + run]])), 0.0)
+}
+
+fn code_q6(block: &[u8], j: usize) -> u8 {
+    low_half(&block[..128], j) | crumb(&block[128..192], j) << 4
+}
+
+pub(super) fn codes_q6(block: &[u8], codes: &mut [u8]) {
+    codes.iter_mut().enumerate().for_each(|(j, code)| *code = code_q6(block, j));
 }
 
 pub(super) fn decode_q6(block: &[u8], out: &mut [f32]) {
     let d = float_at(block, 208);
     for (j, value) in out.iter_mut().enumerate() {
         let scale = f32::from(i8::from_le_bytes([block[192 + j / 16]]));
-        let q = low_half(&block[..128], j) | crumb(&block[128..192], j) << 4;
-        *value = d * scale * (f32::from(q) - 32.0);
+        *value = d * scale * (f32::from(code_q6(block, j)) - 32.0);
     }
 }

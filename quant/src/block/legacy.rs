@@ -90,6 +90,18 @@ pub(super) fn store_codes(codes: &[u8], qh: Option<usize>, qs: usize, block: &mu
     }
 }
 
+/// The codes of a block, one a byte: four bits each from byte `qs`, the fifth bits from byte `qh` when there are any.
+pub(super) fn codes(qh: Option<usize>, qs: usize, block: &[u8], codes: &mut [u8]) {
+    for (code, q) in codes.iter_mut().zip(nibbles(&block[qs..])) {
+        *code = q;
+    }
+    if let Some(qh) = qh {
+        for (code, high) in codes.iter_mut().zip(fifth(&block[qh..])) {
+            *code |= high;
+        }
+    }
+}
+
 pub(super) fn encode_q4_0(values: &[f32], block: &mut [u8]) {
     encode_centred(values, 8.0, block, |block, j, q| store_nibble(&mut block[2..], j, q));
 }

@@ -20,7 +20,6 @@
 //! Encoding follows ggml's reference quantizers without an importance matrix, operation by operation in f32, so that
 //! the bytes are theirs. Source: the layouts and formulas of ggml (`ggml-common.h`, `ggml-quants.c`).
 
-#[cfg(feature = "solve")]
 mod grid;
 mod k;
 mod legacy;

@@ -3,7 +3,7 @@
 //! `reference` is the formula, in f64. [`apply_rows_into`] decodes one row of the weight at a time into a buffer
 //! and multiplies it with all tokens while it is in cache: memory O(in) besides the operands, never the matrix.
 //!
-//! With quantized inputs too: [`quantized`].
+//! With quantized inputs too: [`quantized`]. From a layout made once for many products, the fastest: [`prepared`].
 //!
 //! **Accuracy** of [`apply_rows_into`]: elementwise `|Δ| ≤ γ·|X|·|Ŵ|ᵀ`, `γ = K·u/(1 - K·u)`, `K = in + 2`, `u = 2⁻²⁴`.
 //! Each output is summed in one fixed order: the same bits for any number of threads.
@@ -12,6 +12,7 @@
 mod avx2;
 mod dot;
 mod integer;
+pub mod prepared;
 pub mod quantized;
 #[cfg(feature = "solve")]
 pub mod reference;

@@ -1,5 +1,6 @@
 //! One piece of real work per crate; `None` when a result is not what it must be.
 
+use rankbit_attention::{Axis, ExactOptions, NeighborhoodOptions, View, exact, neighborhood};
 use rankbit_linalg::faer::Mat;
 use rankbit_linalg::{
     Method, MomentKinds, Moments, RandomizedOptions, Stream, randomized, truncated, weighted,
@@ -120,4 +121,16 @@ pub fn sparse() -> Option<()> {
     let product = Prepared::new(&stored).ok()?.apply(x.as_ref()).ok()?;
     let close = difference(&product, &(&x * stored.reconstruct().transpose())) < 1e-5;
     (close && pruned.error <= plain.error && NmPattern::new(0, 4).is_err()).then_some(())
+}
+
+/// A window over all tokens is exact attention; a window longer than its axis is refused.
+pub fn attention() -> Option<()> {
+    let mut data = [0.0_f32; 2 * 12 * 4];
+    Stream::new(3, "tokens").fill_normal(&mut data);
+    let x = View::contiguous(&data, [1, 2, 12, 4]).ok()?;
+    let options = NeighborhoodOptions::default();
+    let whole = exact(x, x, x, &ExactOptions::default()).ok()?.output;
+    let windows = neighborhood(x, x, x, &[Axis::new(3, 3), Axis::new(4, 4)], &options).ok()?.output;
+    let close = whole.as_slice().iter().zip(windows.as_slice()).all(|(a, b)| (a - b).abs() < 1e-5);
+    (close && neighborhood(x, x, x, &[Axis::new(12, 13)], &options).is_err()).then_some(())
 }

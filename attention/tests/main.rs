@@ -1,0 +1,5 @@
+//! Tests of rankbit-attention: one module per method.
+
+mod common;
+mod exact;
+mod neighborhood;
