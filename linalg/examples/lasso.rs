@@ -1,14 +1,22 @@
 //! Time and certified gap of a Lasso of 2000×10000 at λ_max/100.
 //!
 //! `cargo run --release -p rankbit-linalg --example lasso [-- FILE]`: writes the problem to FILE (columns, then y, as
-//! f64) for `scripts/linalg-peers-functions.py lasso`. Gaussian columns, 100 non-zero coefficients, noise as strong as
-//! the signal, so that more than half of the rows end in the support. One thread.
+//! f64) for `scripts/linalg-peers-functions.py lasso`. Gaussian columns, 100 non-zero coefficients, noise of 0.3 times the
+//! signal, so that three quarters as many coefficients as rows end in the support. Thread CPU time where Linux tells it.
 
 use rankbit_linalg::Stream;
 use rankbit_linalg::faer::Mat;
 use rankbit_linalg::lasso::{LassoOptions, lambda_max, lasso};
 use std::io::Write;
-use std::time::Instant;
+
+/// CPU seconds of this thread, or seconds of the clock where the system does not tell.
+fn seconds() -> f64 {
+    let since = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    std::fs::read_to_string("/proc/thread-self/schedstat")
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok())
+        .map_or_else(|| since().as_secs_f64(), |nanoseconds| nanoseconds * 1e-9)
+}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (rows, columns) = (2000, 10000);
@@ -23,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let signal = y.iter().map(|y| y * y).sum::<f64>() / rows as f64;
     for y in &mut y {
-        *y += signal.sqrt() * stream.next_normal();
+        *y += 0.3 * signal.sqrt() * stream.next_normal();
     }
     if let Some(path) = std::env::args().nth(1) {
         let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
@@ -39,9 +47,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut least = f64::INFINITY;
         let mut solution = None;
         for _ in 0..3 {
-            let start = Instant::now();
+            let start = seconds();
             solution = Some(lasso(x.as_ref(), &y, lambda, &options)?);
-            least = least.min(start.elapsed().as_secs_f64());
+            least = least.min(seconds() - start);
         }
         let Some(solution) = solution else { continue };
         let support = solution.coefficients.iter().filter(|b| **b != 0.0).count();

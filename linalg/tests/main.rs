@@ -1,10 +1,12 @@
 //! Tests of rankbit-linalg, one module per method.
 
+mod grassmann;
 mod hadamard;
 mod knapsack;
 mod lasso;
 mod metric;
 mod moments;
+mod probability;
 mod random;
 mod robust;
 mod special;
