@@ -163,7 +163,7 @@ impl<T: Scalar> GrassmannClasses<T> {
     pub fn logits(&self, x: MatRef<'_, T>) -> Result<Mat<T>, Error> {
         let mut logits = self.forward(x)?.norms;
         let scale = T::from_f64(self.scale);
-        logits.col_iter_mut().flat_map(|column| column.iter_mut()).for_each(|logit| *logit = *logit * scale);
+        logits.col_iter_mut().flat_map(|column| column.iter_mut()).for_each(|logit| *logit *= scale);
         Ok(logits)
     }
 
