@@ -2,21 +2,14 @@
 //!
 //! `cargo run --release -p rankbit-linalg --example lasso [-- FILE]`: writes the problem to FILE (columns, then y, as
 //! f64) for `scripts/linalg-peers-functions.py lasso`. Gaussian columns, 100 non-zero coefficients, noise of 0.3 times the
-//! signal, so that three quarters as many coefficients as rows end in the support. Thread CPU time where Linux tells it.
+//! signal, so that three quarters as many coefficients as rows end in the support. Thread CPU time.
+
+mod clock;
 
 use rankbit_linalg::Stream;
 use rankbit_linalg::faer::Mat;
 use rankbit_linalg::lasso::{LassoOptions, lambda_max, lasso};
 use std::io::Write;
-
-/// CPU seconds of this thread, or seconds of the clock where the system does not tell.
-fn seconds() -> f64 {
-    let since = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    std::fs::read_to_string("/proc/thread-self/schedstat")
-        .ok()
-        .and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok())
-        .map_or_else(|| since().as_secs_f64(), |nanoseconds| nanoseconds * 1e-9)
-}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (rows, columns) = (2000, 10000);
@@ -47,9 +40,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut least = f64::INFINITY;
         let mut solution = None;
         for _ in 0..3 {
-            let start = seconds();
-            solution = Some(lasso(x.as_ref(), &y, lambda, &options)?);
-            least = least.min(seconds() - start);
+            let mut result = None;
+            least = least.min(clock::time(|| result = Some(lasso(x.as_ref(), &y, lambda, &options))));
+            solution = result.transpose()?;
         }
         let Some(solution) = solution else { continue };
         let support = solution.coefficients.iter().filter(|b| **b != 0.0).count();
