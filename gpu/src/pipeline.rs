@@ -107,6 +107,11 @@ pub enum Kernel {
         /// Tokens of a thread.
         tokens: u32,
     },
+    /// `shader/log_bessel.wgsl`.
+    LogBessel {
+        /// Whether it is ln I, not ln K.
+        first: bool,
+    },
 }
 
 /// Parameters of the product kernel for vector codes; see `shader/shared/coded.wgsl`.
@@ -171,6 +176,18 @@ pub(crate) struct SparseParams {
     pub(crate) x_stride: u32,
 }
 
+/// Parameters of `log_bessel.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub(crate) struct BesselParams {
+    pub(crate) count: u32,
+    pub(crate) stride: u32,
+    pub(crate) unused: u32,
+    pub(crate) reserved: u32,
+}
+
+/// Threads of a log-Bessel workgroup.
+pub(crate) const BESSEL_THREADS: u32 = 64;
 /// Threads of the workgroups that share one sum: on software drivers, on hardware.
 pub(crate) const THREADS: [u32; 2] = [8, 64];
 /// Tokens of a thread of the kernel for vector codes: for one token, for more.
@@ -204,6 +221,7 @@ impl Kernel {
             }
         }
         all.extend(Format::ALL.map(|format| Self::Matrix { format }));
+        all.extend([false, true].map(|first| Self::LogBessel { first }));
         all
     }
 
@@ -220,6 +238,11 @@ impl Kernel {
             Self::Gather => {
                 constant("THREADS", GATHER_THREADS);
                 [grid, "", "", include_str!("../shader/split_matmul/gather.wgsl")]
+            }
+            Self::LogBessel { first } => {
+                constant("THREADS", BESSEL_THREADS);
+                constant("KIND", u32::from(first));
+                [grid, "", "", include_str!("../shader/log_bessel.wgsl")]
             }
             Self::Project { threads, side } => {
                 constant("THREADS", threads);
@@ -282,6 +305,7 @@ impl Kernel {
     pub const fn workgroup_size(self) -> [u32; 3] {
         match self {
             Self::Gather => [GATHER_THREADS, 1, 1],
+            Self::LogBessel { .. } => [BESSEL_THREADS, 1, 1],
             Self::Project { threads, .. }
             | Self::Vector { threads, .. }
             | Self::Coded { threads, .. }
@@ -294,7 +318,7 @@ impl Kernel {
     pub const fn storage_bindings(self) -> u32 {
         match self {
             Self::Gather | Self::Sparse { .. } => 4,
-            Self::Project { .. } => 3,
+            Self::Project { .. } | Self::LogBessel { .. } => 3,
             Self::Vector { .. } | Self::Matrix { .. } => 7,
             Self::Coded { .. } => 8,
         }
@@ -304,6 +328,7 @@ impl Kernel {
     pub fn parameters(self) -> (usize, Vec<(&'static str, usize)>) {
         match self {
             Self::Gather => fields!(GatherParams: tokens, features, x_stride, out_stride),
+            Self::LogBessel { .. } => fields!(BesselParams: count, stride, unused, reserved),
             Self::Project { .. } => fields!(ProjectParams: tokens, rank, stride, unused),
             Self::Sparse { .. } => {
                 fields!(SparseParams: tiles, chunks, slots, keep, span, bits, tokens, x_stride)

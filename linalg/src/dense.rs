@@ -326,3 +326,28 @@ pub(crate) fn prepared<'a, T: Scalar>(
     }
     storage.insert(convert(a, power_of_two(-exponent))).as_ref()
 }
+
+/// A matrix whose columns are contiguous: `a` itself where it is so and nothing needs scaling, else a copy of `a·2⁻ᵉ`.
+pub(crate) enum Columns<'a> {
+    /// As given.
+    Borrowed(MatRef<'a, f64>),
+    /// A copy.
+    Owned(Mat<f64>),
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn new(a: MatRef<'a, f64>, exponent: i32) -> Self {
+        if a.row_stride() == 1 && exponent == 0 {
+            Self::Borrowed(a)
+        } else {
+            Self::Owned(convert(a, power_of_two(-exponent)))
+        }
+    }
+
+    pub(crate) fn view(&self) -> MatRef<'_, f64> {
+        match self {
+            Self::Borrowed(a) => *a,
+            Self::Owned(a) => a.as_ref(),
+        }
+    }
+}

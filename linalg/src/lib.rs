@@ -14,6 +14,9 @@
 //! | [`solve_spd`] | small symmetric positive definite systems |
 //! | [`Hadamard`] | the orthonormal rotation that flattens rows, in O(n·log n), for widths 2^k·m |
 //! | [`knapsack`] | one choice for each item, least total loss within a budget, exactly |
+//! | [`grassmann`](mod@grassmann) | subspaces as points: geodesics, transport, angles; classes as subspaces |
+//! | [`lasso`](mod@lasso) | sparse least squares with a certified gap; relevance of tasks |
+//! | [`certify`](mod@certify) | robustness certificates by dual randomized smoothing |
 //! | [`special`](mod@special) | logarithms of modified Bessel functions of any order, and what stands on them |
 //! | [`trace`](mod@trace) | the trace of an operator that can only be applied, with its standard error |
 //! | [`Stream`] | random numbers that depend on a seed and a name only |
@@ -62,11 +65,14 @@ extern crate std;
 
 pub use faer;
 
+pub mod certify;
 mod dense;
 mod error;
+pub mod grassmann;
 pub mod hadamard;
 mod instructions;
 pub mod knapsack;
+pub mod lasso;
 pub mod ldu;
 pub mod metric;
 pub mod moments;

@@ -54,7 +54,7 @@ impl Stream {
 
     /// Uniform in [0, 1): a multiple of 2⁻⁵³.
     pub fn next_uniform(&mut self) -> f64 {
-        (self.generator.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
+        uniform(&mut self.generator)
     }
 
     /// Uniform integer in `0..bound`, without bias (Lemire's rejection); 0 when `bound` is 0.
@@ -77,16 +77,9 @@ impl Stream {
         if let Some(value) = self.spare.take() {
             return value;
         }
-        loop {
-            let x = 2.0 * self.next_uniform() - 1.0;
-            let y = 2.0 * self.next_uniform() - 1.0;
-            let square = x * x + y * y;
-            if square < 1.0 && square > 0.0 {
-                let factor = libm::sqrt(-2.0 * libm::log(square) / square);
-                self.spare = Some(y * factor);
-                return x * factor;
-            }
-        }
+        let (value, spare) = normal_pair(&mut self.generator);
+        self.spare = Some(spare);
+        value
     }
 
     /// Fills `out` with independent standard normal values, in order.
@@ -119,6 +112,24 @@ impl TryRng for Stream {
     fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Infallible> {
         self.generator.fill_bytes(dst);
         Ok(())
+    }
+}
+
+/// Uniform in [0, 1): a multiple of 2⁻⁵³.
+pub(crate) fn uniform<R: Rng>(rng: &mut R) -> f64 {
+    (rng.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
+}
+
+/// Two independent standard normal values, by the polar method in f64.
+pub(crate) fn normal_pair<R: Rng>(rng: &mut R) -> (f64, f64) {
+    loop {
+        let x = 2.0 * uniform(rng) - 1.0;
+        let y = 2.0 * uniform(rng) - 1.0;
+        let square = x * x + y * y;
+        if square < 1.0 && square > 0.0 {
+            let factor = libm::sqrt(-2.0 * libm::log(square) / square);
+            return (x * factor, y * factor);
+        }
     }
 }
 

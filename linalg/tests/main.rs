@@ -1,11 +1,14 @@
 //! Tests of rankbit-linalg, one module per method.
 
+mod grassmann;
 mod hadamard;
 mod knapsack;
+mod lasso;
 mod ldu;
 mod metric;
 mod moments;
 mod precision;
+mod probability;
 mod random;
 mod robust;
 mod special;

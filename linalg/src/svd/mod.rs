@@ -15,7 +15,7 @@
 //! **Signs.** Singular vectors are fixed by one rule: the entry of largest modulus of each column of `U` (the
 //! first one among equals) is positive.
 
-mod orthonormal;
+pub(crate) mod orthonormal;
 mod randomized;
 pub(crate) mod small;
 mod truncated;
