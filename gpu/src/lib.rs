@@ -35,3 +35,4 @@ pub use error::Error;
 pub use operator::split_matmul::{GpuLinear, Workspace};
 pub use self_test::{CaseResult, SelfTestReport, self_test};
 pub use timing::Timing;
+pub use wgpu;
