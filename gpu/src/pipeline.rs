@@ -92,8 +92,6 @@ pub(crate) const GATHER_THREADS: u32 = 64;
 /// Row quads across, and blocks of four tokens down, of a matrix workgroup.
 pub(crate) const MATRIX_SHAPE: [u32; 2] = [8, 8];
 
-/// Tokens of a thread of the matrix kernel for integers.
-pub(crate) const INTEGER_TOKENS: u32 = 4;
 /// Threads that quantize a group.
 pub(crate) const QUANTIZE_LANES: u32 = 8;
 
@@ -179,7 +177,6 @@ impl Kernel {
             Self::IntegerMatrix { format } => {
                 constant("QUADS", MATRIX_SHAPE[0]);
                 constant("BLOCKS", MATRIX_SHAPE[1]);
-                constant("TOKENS", INTEGER_TOKENS);
                 let kernel = include_str!("../shader/split_matmul/integer_matrix.wgsl");
                 [grid, include_str!("../shader/shared/integer.wgsl"), format.integer_source(), kernel]
             }
