@@ -1,6 +1,7 @@
 //! Choosing an adapter and opening it, so that every later failure is a value.
 
 use crate::Error;
+use crate::operator::nonlinearity::Nonlinearity;
 use crate::pipeline::Kernel;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,7 +79,7 @@ struct Inner {
     queue: wgpu::Queue,
     lost: Arc<Mutex<Option<String>>>,
     stray: Arc<Mutex<Option<Error>>>,
-    pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    pipelines: Mutex<HashMap<(Kernel, Nonlinearity), wgpu::ComputePipeline>>,
 }
 
 /// Every adapter, best first, those that cannot run the kernels included.
@@ -327,12 +328,17 @@ impl Gpu {
     }
 
     /// The pipeline of `kernel`, compiled at its first use.
-    pub(crate) fn pipeline(&self, kernel: Kernel) -> Result<wgpu::ComputePipeline, Error> {
-        if let Some(pipeline) = lock(&self.inner.pipelines).get(&kernel) {
+    pub(crate) fn pipeline(
+        &self,
+        kernel: Kernel,
+        nonlinearity: Nonlinearity,
+    ) -> Result<wgpu::ComputePipeline, Error> {
+        let key = (kernel, nonlinearity);
+        if let Some(pipeline) = lock(&self.inner.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = self.scoped("compiling a kernel", |device, _| kernel.compile(device))?;
-        lock(&self.inner.pipelines).insert(kernel, pipeline.clone());
+        let pipeline = self.scoped("compiling a kernel", |device, _| kernel.compile(device, nonlinearity))?;
+        lock(&self.inner.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
     }
 
@@ -341,7 +347,7 @@ impl Gpu {
     /// # Errors
     /// Whatever the device reports.
     pub fn compile(&self, kernel: Kernel) -> Result<(), Error> {
-        self.pipeline(kernel).map(drop)
+        self.pipeline(kernel, Nonlinearity::None).map(drop)
     }
 
     fn alive(&self) -> Result<(), Error> {

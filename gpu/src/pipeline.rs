@@ -6,6 +6,7 @@
 mod format;
 mod params;
 
+use crate::operator::nonlinearity::Nonlinearity;
 use crate::operator::split_matmul::coded::{FIRST, PATTERNS, POINTS, SECOND};
 pub use format::{Format, VectorCode};
 pub(crate) use params::{
@@ -136,7 +137,13 @@ impl Kernel {
             // Writing to a String cannot fail.
             let _ = writeln!(header, "const {name}: u32 = {value}u;");
         };
-        let grid = include_str!("../shader/shared/grid.wgsl");
+        let grid = match self.makes_results() {
+            true => concat!(
+                include_str!("../shader/shared/grid.wgsl"),
+                include_str!("../shader/shared/nonlinearity.wgsl")
+            ),
+            false => include_str!("../shader/shared/grid.wgsl"),
+        };
         let split = include_str!("../shader/shared/split.wgsl");
         let parts = match self {
             Self::Gather => {
@@ -226,6 +233,11 @@ impl Kernel {
         header + &parts.join("\n")
     }
 
+    /// Whether it writes results, and takes a [`Nonlinearity`] as its override `NONLINEARITY`.
+    pub const fn makes_results(self) -> bool {
+        !matches!(self, Self::Gather | Self::Quantize { .. } | Self::Project { .. })
+    }
+
     /// Threads of a workgroup, `[x, y, z]`.
     pub const fn workgroup_size(self) -> [u32; 3] {
         match self {
@@ -282,7 +294,7 @@ impl Kernel {
     }
 
     /// Compiles the kernel; errors go to the caller's error scopes.
-    pub(crate) fn compile(self, device: &wgpu::Device) -> wgpu::ComputePipeline {
+    pub(crate) fn compile(self, device: &wgpu::Device, nonlinearity: Nonlinearity) -> wgpu::ComputePipeline {
         let label = format!("{self:?}");
         let label = Some(label.as_str());
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -315,6 +327,7 @@ impl Kernel {
             bind_group_layouts: &[Some(&group)],
             immediate_size: 0,
         });
+        let constants = [("NONLINEARITY", nonlinearity.number())];
         device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&layout),
@@ -323,7 +336,7 @@ impl Kernel {
             compilation_options: wgpu::PipelineCompilationOptions {
                 // Every kernel writes its workgroup memory before it reads it.
                 zero_initialize_workgroup_memory: false,
-                ..Default::default()
+                constants: if self.makes_results() { &constants } else { &[] },
             },
             cache: None,
         })

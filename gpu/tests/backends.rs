@@ -1,6 +1,7 @@
 //! Every permutation in the languages of all backends, without an adapter.
 
-use naga::back::{glsl, hlsl, msl, spv};
+use naga::back::pipeline_constants::process_overrides;
+use naga::back::{PipelineConstants, glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
 use rankbit_gpu::pipeline::Kernel;
@@ -9,7 +10,17 @@ fn each(check: impl Fn(Kernel, &Module, &ModuleInfo)) {
     for kernel in Kernel::permutations() {
         let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
         let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).unwrap();
-        check(kernel, &module, &info);
+        // Every choice of the override, resolved as a pipeline does it.
+        let choices = if kernel.makes_results() { 0..4 } else { 0..1 };
+        for choice in choices {
+            let mut constants = PipelineConstants::default();
+            if kernel.makes_results() {
+                constants.insert("NONLINEARITY".to_owned(), f64::from(choice));
+            }
+            let entry = Some((ShaderStage::Compute, "main"));
+            let (module, info) = process_overrides(&module, &info, entry, &constants).unwrap();
+            check(kernel, &module, &info);
+        }
     }
 }
 

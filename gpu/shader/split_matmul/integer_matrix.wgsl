@@ -77,14 +77,14 @@ fn main(
         sum2 += l * z[base.z + i];
         sum3 += l * z[base.w + i];
     }
-    y[first * quads + column] = sum0;
+    y[first * quads + column] = finish(sum0);
     if (first + 1u < params.tokens) {
-        y[(first + 1u) * quads + column] = sum1;
+        y[(first + 1u) * quads + column] = finish(sum1);
     }
     if (first + 2u < params.tokens) {
-        y[(first + 2u) * quads + column] = sum2;
+        y[(first + 2u) * quads + column] = finish(sum2);
     }
     if (first + 3u < params.tokens) {
-        y[(first + 3u) * quads + column] = sum3;
+        y[(first + 3u) * quads + column] = finish(sum3);
     }
 }

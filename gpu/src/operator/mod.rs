@@ -1,3 +1,4 @@
 //! One file per operator, named after the CPU routine that is its twin.
 
+pub(crate) mod nonlinearity;
 pub(crate) mod split_matmul;

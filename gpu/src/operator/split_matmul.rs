@@ -22,6 +22,7 @@ mod workspace;
 
 pub use workspace::Workspace;
 
+use crate::operator::nonlinearity::Nonlinearity;
 use crate::pipeline::{CODED_TOKENS, Format, Kernel};
 use crate::{Error, Gpu, Timing};
 use coded::Coded;
@@ -55,6 +56,7 @@ pub struct GpuLinear {
     right: wgpu::Buffer,
     gather: Option<Gather>,
     quantizer: Option<Quantizer>,
+    nonlinearity: Nonlinearity,
     sparse: Option<Sparse>,
     /// Vector codes: then `codes`, `scales` and `zeros` are empty.
     coded: Option<Coded>,
@@ -143,6 +145,7 @@ impl Gpu {
             )?,
             gather,
             quantizer,
+            nonlinearity: Nonlinearity::None,
             sparse: split.sparse().map(|sparse| Sparse::upload(self, sparse)).transpose()?,
             coded,
         };
@@ -187,6 +190,13 @@ impl GpuLinear {
     /// Rows and columns of the matrix, `(out, in)`.
     pub const fn shape(&self) -> (usize, usize) {
         self.shape
+    }
+
+    /// The same matrix, `f(X·Ŵᵀ + b)` in place of `X·Ŵᵀ + b`: applied before results are stored, without another dispatch.
+    #[must_use]
+    pub fn with_nonlinearity(mut self, nonlinearity: Nonlinearity) -> Self {
+        self.nonlinearity = nonlinearity;
+        self
     }
 
     /// The device that holds it.

@@ -4,6 +4,7 @@ use super::coded::Coded;
 use super::pack::{COLUMNS, ROWS};
 use super::{GpuLinear, Kernel};
 use crate::buffer::{GUARD, narrow, product};
+use crate::operator::nonlinearity::Nonlinearity;
 use crate::pipeline::{CodedParams, GATHER_THREADS, GatherParams, IntegerParams, ProjectParams, SplitParams};
 use crate::{Error, Gpu};
 use rankbit_linalg::faer::{Mat, MatRef};
@@ -84,25 +85,26 @@ impl<'a> Workspace<'a> {
 
         let tokens_u32 = narrow("tokens", tokens)?;
         let mut steps = Vec::new();
-        let mut add = |kernel: Kernel, groups: u64, buffers: &[&wgpu::Buffer]| -> Result<(), Error> {
-            let (pipeline, grid) = (gpu.pipeline(kernel)?, gpu.grid(groups)?);
-            let entries: Vec<_> = (0..)
-                .zip(buffers)
-                .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                    binding,
-                    resource: buffer.as_entire_binding(),
-                })
-                .collect();
-            let bindings = gpu.scoped("binding buffers", |device, _| {
-                device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: None,
-                    layout: &pipeline.get_bind_group_layout(0),
-                    entries: &entries,
-                })
-            })?;
-            steps.push(Step { pipeline, bindings, grid });
-            Ok(())
-        };
+        let mut add =
+            |kernel: Kernel, nonlinearity, groups: u64, buffers: &[&wgpu::Buffer]| -> Result<(), Error> {
+                let (pipeline, grid) = (gpu.pipeline(kernel, nonlinearity)?, gpu.grid(groups)?);
+                let entries: Vec<_> = (0..)
+                    .zip(buffers)
+                    .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                        binding,
+                        resource: buffer.as_entire_binding(),
+                    })
+                    .collect();
+                let bindings = gpu.scoped("binding buffers", |device, _| {
+                    device.create_bind_group(&wgpu::BindGroupDescriptor {
+                        label: None,
+                        layout: &pipeline.get_bind_group_layout(0),
+                        entries: &entries,
+                    })
+                })?;
+                steps.push(Step { pipeline, bindings, grid });
+                Ok(())
+            };
         if tokens > 0 && linear.tiles > 0 {
             if let Some(quantizer) = linear.quantizer {
                 let (threads, packed) = (gpu.threads(), quantizer.integer.is_some());
@@ -116,7 +118,7 @@ impl<'a> Workspace<'a> {
                     buffers.extend([&gather.columns, &gather.inverse]);
                 }
                 buffers.extend([&gathered, &x_scales]);
-                add(kernel, groups, &buffers)?;
+                add(kernel, Nonlinearity::None, groups, &buffers)?;
             } else if let Some(gather) = &linear.gather
                 && gathered_stride > 0
             {
@@ -129,7 +131,7 @@ impl<'a> Workspace<'a> {
                 let across = (gathered_stride as u64 / 4).div_ceil(u64::from(GATHER_THREADS));
                 let params = gpu.uniform("parameters", params)?;
                 let buffers = [&params, &x, &gather.columns, &gather.inverse, &gathered];
-                add(Kernel::Gather, across.saturating_mul(tokens as u64), &buffers)?;
+                add(Kernel::Gather, Nonlinearity::None, across.saturating_mul(tokens as u64), &buffers)?;
             }
             if rank > 0 {
                 let side = if tokens == 1 { 1 } else { 4 };
@@ -142,9 +144,12 @@ impl<'a> Workspace<'a> {
                 let (across, down) = (rank.div_ceil(side), tokens.div_ceil(side));
                 let kernel = Kernel::Project { threads: gpu.threads(), side: narrow("side", side)? };
                 let params = gpu.uniform("parameters", params)?;
-                add(kernel, product(&[across, down]), &[&params, &x, &linear.right, &z])?;
+                add(kernel, Nonlinearity::None, product(&[across, down]), &[&params, &x, &linear.right, &z])?;
             }
             let (kernel, groups) = linear.plan(tokens);
+            // The last kernel's alone.
+            let last = linear.nonlinearity;
+            let main = if linear.sparse.is_some() { Nonlinearity::None } else { last };
             let (input, input_stride) =
                 if gathered_stride > 0 { (&gathered, gathered_stride) } else { (&x, stride) };
             let (tiles, rank) = (narrow("rows", linear.tiles)?, narrow("rank", terms)?);
@@ -156,7 +161,7 @@ impl<'a> Workspace<'a> {
                 let params = gpu.uniform("parameters", params)?;
                 let Coded { codes, columns, values, row_parts, .. } = coded;
                 let buffers = [&params, codes, columns, values, row_parts, input, &linear.left, &z, &y];
-                add(kernel, groups, &buffers)?;
+                add(kernel, main, groups, &buffers)?;
             } else if let Some(quantizer) = linear.quantizer
                 && let Some(integer) = quantizer.integer
             {
@@ -177,7 +182,7 @@ impl<'a> Workspace<'a> {
                 let params = gpu.uniform("parameters", params)?;
                 let (codes, scales, zeros) = (&linear.codes, &linear.scales, &linear.zeros);
                 let buffers = [&params, codes, scales, zeros, &gathered, &x_scales, &linear.left, &z, &y];
-                add(kernel, groups, &buffers)?;
+                add(kernel, main, groups, &buffers)?;
             } else {
                 let params = SplitParams {
                     tiles,
@@ -191,12 +196,12 @@ impl<'a> Workspace<'a> {
                 };
                 let params = gpu.uniform("parameters", params)?;
                 let (codes, scales, zeros) = (&linear.codes, &linear.scales, &linear.zeros);
-                add(kernel, groups, &[&params, codes, scales, zeros, input, &linear.left, &z, &y])?;
+                add(kernel, main, groups, &[&params, codes, scales, zeros, input, &linear.left, &z, &y])?;
             }
             if let Some(sparse) = &linear.sparse {
                 let (kernel, params, groups) = sparse.plan(gpu, tokens, stride)?;
                 let params = gpu.uniform("parameters", params)?;
-                add(kernel, groups, &[&params, &sparse.indices, &sparse.values, &x, &y])?;
+                add(kernel, last, groups, &[&params, &sparse.indices, &sparse.values, &x, &y])?;
             }
         }
         Ok(Self { linear, tokens, x, y, written, steps })
