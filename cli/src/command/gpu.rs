@@ -183,9 +183,9 @@ fn bench(gpu: &Gpu) -> Result<String, Error> {
     }
     let (name, threads) = (&gpu.adapter().name, std::thread::available_parallelism().map_or(1, usize::from));
     Ok(format!(
-        "{}\n{name}; tokens × [out, in], groups of 64 (int8 inputs too, quantized within the time). GPU: best and median of {RUNS} runs on resident \
-         buffers, from submission to idle;\nGB/s: the matrix's bytes over the best time. CPU: best run, {threads} \
-         threads.\n",
+        "{}\n{name}; tokens × [out, in], groups of 64, also of int8 inputs, quantized within the time. GPU: best and \
+         median of {RUNS} runs on resident buffers,\nfrom submission to idle; GB/s: the matrix's bytes over the best \
+         time. CPU: best run, {threads} threads.\n",
         table.trim_fmt()
     ))
 }
