@@ -1,9 +1,14 @@
 //! Choosing an adapter and opening it, so that every later failure is a value.
 
 use crate::Error;
+use crate::operator::nonlinearity::Nonlinearity;
 use crate::pipeline::Kernel;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a wait for the device lasts, unless said otherwise.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Limits of an adapter that decide which products fit on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +19,20 @@ pub struct Limits {
     pub buffer_bytes: u64,
     /// Workgroups along one dimension of a dispatch.
     pub groups_per_dimension: u32,
+}
+
+impl Limits {
+    /// What every WebGPU device grants.
+    pub const WEBGPU: Self =
+        Self { binding_bytes: 1 << 27, buffer_bytes: 1 << 28, groups_per_dimension: 65_535 };
+
+    fn of(limits: &wgpu::Limits) -> Self {
+        Self {
+            binding_bytes: limits.max_storage_buffer_binding_size,
+            buffer_bytes: limits.max_buffer_size,
+            groups_per_dimension: limits.max_compute_workgroups_per_dimension,
+        }
+    }
 }
 
 /// What an adapter says of itself; from [`adapters`].
@@ -40,7 +59,8 @@ pub struct Selection {
     pub name: Option<String>,
     /// The backend's name (`vulkan`, `metal`, `dx12`), in any case.
     pub backend: Option<String>,
-    /// Limits below the adapter's own, to see early what a smaller device would refuse.
+    /// Limits below the adapter's own, to see early what a smaller device would refuse; all others are then the least
+    /// that WebGPU grants.
     pub limits: Option<Limits>,
 }
 
@@ -49,6 +69,7 @@ pub struct Selection {
 pub struct Gpu {
     inner: Arc<Inner>,
     threads: u32,
+    timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -58,7 +79,7 @@ struct Inner {
     queue: wgpu::Queue,
     lost: Arc<Mutex<Option<String>>>,
     stray: Arc<Mutex<Option<Error>>>,
-    pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    pipelines: Mutex<HashMap<(Kernel, Nonlinearity), wgpu::ComputePipeline>>,
 }
 
 /// Every adapter, best first, those that cannot run the kernels included.
@@ -81,39 +102,41 @@ fn enumerate() -> Vec<wgpu::Adapter> {
 }
 
 fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
-    let (info, limits) = (adapter.get_info(), adapter.limits());
-    let needs = [
-        ("storage buffers", limits.max_storage_buffers_per_shader_stage, 7),
-        ("threads of a workgroup", limits.max_compute_invocations_per_workgroup, 64),
-        ("workgroup memory", limits.max_compute_workgroup_storage_size, 4096),
-    ];
-    let compute = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS);
-    let unfit = if compute {
-        needs
-            .iter()
-            .find(|(_, has, needed)| has < needed)
-            .map(|(what, has, needed)| format!("{what}: {has}, {needed} needed"))
-    } else {
-        Some("no compute shaders".to_owned())
-    };
-    AdapterInfo {
-        name: info.name,
-        backend: info.backend.to_str().to_owned(),
-        kind: match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => "discrete",
-            wgpu::DeviceType::IntegratedGpu => "integrated",
-            wgpu::DeviceType::VirtualGpu => "virtual",
-            wgpu::DeviceType::Cpu => "cpu",
-            wgpu::DeviceType::Other => "other",
+    let flags = adapter.get_downlevel_capabilities().flags;
+    let compute = flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS);
+    AdapterInfo::of(adapter.get_info(), &adapter.limits(), compute)
+}
+
+impl AdapterInfo {
+    fn of(info: wgpu::AdapterInfo, limits: &wgpu::Limits, compute: bool) -> Self {
+        let needs = [
+            ("storage buffers", limits.max_storage_buffers_per_shader_stage, 8),
+            ("threads of a workgroup", limits.max_compute_invocations_per_workgroup, 64),
+            ("workgroup memory", limits.max_compute_workgroup_storage_size, 4096),
+        ];
+        let unfit = if compute {
+            needs
+                .iter()
+                .find(|(_, has, needed)| has < needed)
+                .map(|(what, has, needed)| format!("{what}: {has}, {needed} needed"))
+        } else {
+            Some("no compute shaders".to_owned())
+        };
+        Self {
+            name: info.name,
+            backend: info.backend.to_str().to_owned(),
+            kind: match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => "discrete",
+                wgpu::DeviceType::IntegratedGpu => "integrated",
+                wgpu::DeviceType::VirtualGpu => "virtual",
+                wgpu::DeviceType::Cpu => "cpu",
+                wgpu::DeviceType::Other => "other",
+            }
+            .to_owned(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            limits: Limits::of(limits),
+            unfit,
         }
-        .to_owned(),
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        limits: Limits {
-            binding_bytes: limits.max_storage_buffer_binding_size,
-            buffer_bytes: limits.max_buffer_size,
-            groups_per_dimension: limits.max_compute_workgroups_per_dimension,
-        },
-        unfit,
     }
 }
 
@@ -182,6 +205,7 @@ impl Gpu {
             info.limits.binding_bytes = info.limits.binding_bytes.min(cap.binding_bytes);
             info.limits.buffer_bytes = info.limits.buffer_bytes.min(cap.buffer_bytes);
             info.limits.groups_per_dimension = info.limits.groups_per_dimension.min(cap.groups_per_dimension);
+            limits = wgpu::Limits::default().or_worse_values_from(&limits);
             limits.max_compute_workgroups_per_dimension = info.limits.groups_per_dimension;
             limits.max_storage_buffer_binding_size = info.limits.binding_bytes;
             limits.max_buffer_size = info.limits.buffer_bytes;
@@ -195,20 +219,61 @@ impl Gpu {
             trace: wgpu::Trace::Off,
         }))
         .map_err(|error| Error::NoDevice { adapter: info.name.clone(), reason: error.to_string() })?;
-        let (lost, stray) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
-        let seen = Arc::clone(&lost);
-        device.set_device_lost_callback(move |reason, message| {
+        let gpu = Self::own(info, device, queue);
+        let seen = Arc::clone(&gpu.inner.lost);
+        gpu.inner.device.set_device_lost_callback(move |reason, message| {
             *lock(&seen) = Some(format!("{reason:?}: {message}"));
         });
-        let seen = Arc::clone(&stray);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        let seen = Arc::clone(&gpu.inner.stray);
+        gpu.inner.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             lock(&seen).get_or_insert(Error::from_wgpu("an earlier operation", &error));
         }));
+        Ok(gpu)
+    }
+
+    /// The kernels on a device that the caller opened, and goes on using: buffers and command encoders of the one are
+    /// those of the other ([`GpuLinear::workspace_on`](crate::GpuLinear::workspace_on),
+    /// [`Workspace::encode`](crate::Workspace::encode)). Its callbacks stay the caller's.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] when its limits are too low for the kernels.
+    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
+        let info = AdapterInfo::of(device.adapter_info(), &device.limits(), true);
+        match info.unfit {
+            Some(reason) => Err(Error::NoDevice { adapter: info.name, reason }),
+            None => Ok(Self::own(info, device, queue)),
+        }
+    }
+
+    fn own(info: AdapterInfo, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let (lost, stray) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
         // One 8-lane vector is a software driver's whole workgroup; hardware hides latency with more.
         let threads = crate::pipeline::THREADS[usize::from(info.kind != "cpu")];
         let pipelines = Mutex::new(HashMap::new());
         let inner = Inner { info, device, queue, lost, stray, pipelines };
-        Ok(Self { inner: Arc::new(inner), threads })
+        Self { inner: Arc::new(inner), threads, timeout: TIMEOUT }
+    }
+
+    /// wgpu's device, for buffers and encoders to use with the kernels.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// wgpu's queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    /// How long a wait for the device lasts before it is [`Error::TimedOut`]: two minutes, unless
+    /// [`Gpu::with_timeout`] said otherwise.
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A handle to the same device whose waits last at most `timeout`.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { timeout, ..self.clone() }
     }
 
     /// The adapter this device was opened on, with the limits in force.
@@ -223,7 +288,7 @@ impl Gpu {
 
     /// This device with another number of [`Gpu::threads`], one of [`THREADS`](crate::pipeline::THREADS).
     pub(crate) fn with_threads(&self, threads: u32) -> Self {
-        Self { inner: Arc::clone(&self.inner), threads }
+        Self { threads, ..self.clone() }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -252,21 +317,37 @@ impl Gpu {
         Ok(value)
     }
 
-    /// Waits until everything submitted is done.
+    /// Waits until everything submitted is done, at most [`Gpu::timeout`].
     pub(crate) fn wait(&self, what: &'static str) -> Result<(), Error> {
-        self.scoped(what, |device, _| device.poll(wgpu::PollType::wait_indefinitely()))?
-            .map(drop)
-            .map_err(|error| Error::Rejected { what, reason: error.to_string() })
+        let until = wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout) };
+        match self.scoped(what, |device, _| device.poll(until))? {
+            Ok(_) => Ok(()),
+            Err(wgpu::PollError::Timeout) => Err(Error::TimedOut { what, limit: self.timeout }),
+            Err(error) => Err(Error::Rejected { what, reason: error.to_string() }),
+        }
     }
 
     /// The pipeline of `kernel`, compiled at its first use.
-    pub(crate) fn pipeline(&self, kernel: Kernel) -> Result<wgpu::ComputePipeline, Error> {
-        if let Some(pipeline) = lock(&self.inner.pipelines).get(&kernel) {
+    pub(crate) fn pipeline(
+        &self,
+        kernel: Kernel,
+        nonlinearity: Nonlinearity,
+    ) -> Result<wgpu::ComputePipeline, Error> {
+        let key = (kernel, nonlinearity);
+        if let Some(pipeline) = lock(&self.inner.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = self.scoped("compiling a kernel", |device, _| kernel.compile(device))?;
-        lock(&self.inner.pipelines).insert(kernel, pipeline.clone());
+        let pipeline = self.scoped("compiling a kernel", |device, _| kernel.compile(device, nonlinearity))?;
+        lock(&self.inner.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
+    }
+
+    /// Compiles `kernel` now, not at its first use.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn compile(&self, kernel: Kernel) -> Result<(), Error> {
+        self.pipeline(kernel, Nonlinearity::None).map(drop)
     }
 
     fn alive(&self) -> Result<(), Error> {

@@ -41,9 +41,6 @@ pub enum Error {
     /// No kernel multiplies with a sparse term of blocks or of any entries.
     #[error("no GPU kernel for sparse terms other than N:M")]
     UnsupportedSparse,
-    /// No kernel adds a bias.
-    #[error("no GPU kernel for a split with a bias")]
-    UnsupportedBias,
     /// Two arguments disagree in shape.
     #[error("{what}: expected shape {expected:?}, found {found:?}")]
     ShapeMismatch {
@@ -69,6 +66,22 @@ pub enum Error {
     OutOfMemory {
         /// What was being done.
         what: &'static str,
+    },
+    /// The device did not finish within [`Gpu::timeout`](crate::Gpu::timeout); what was submitted may still run.
+    #[error("{what}: not done after {limit:?}")]
+    TimedOut {
+        /// What was being done.
+        what: &'static str,
+        /// The time waited.
+        limit: std::time::Duration,
+    },
+    /// A buffer of the caller's is too small, or was not made for kernels to use.
+    #[error("the caller's buffer of {what}: {reason}")]
+    Buffer {
+        /// What it is for.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The device is gone (unplugged, reset, driver crash); open another.
     #[error("the device is lost: {reason}")]

@@ -32,6 +32,8 @@ mod timing;
 
 pub use device::{AdapterInfo, Gpu, Limits, Selection, adapters};
 pub use error::Error;
+pub use operator::nonlinearity::Nonlinearity;
 pub use operator::split_matmul::{GpuLinear, Workspace};
 pub use self_test::{CaseResult, SelfTestReport, self_test};
 pub use timing::Timing;
+pub use wgpu;

@@ -3,65 +3,18 @@
 //! A permutation's text is a header of constants followed by the files it needs, so that sizes are typed once, in
 //! Rust. [`Kernel::permutations`] lists them for tests and for other WGSL compilers.
 
+mod format;
+mod params;
+
+use crate::operator::nonlinearity::Nonlinearity;
 use crate::operator::split_matmul::coded::{FIRST, PATTERNS, POINTS, SECOND};
-use bytemuck::{Pod, Zeroable};
-use rankbit_quant::{Code, Scheme, Table, ZeroPoint};
+pub use format::{Format, VectorCode};
+pub(crate) use params::{
+    BesselParams, CodedParams, GatherParams, IntegerParams, ProjectParams, QuantizeParams, SparseParams,
+    SplitParams,
+};
 use std::fmt::Write as _;
 use std::mem::offset_of;
-
-/// What the kernels decode.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Format {
-    /// `value = code - 8`.
-    Int4,
-    /// `value = code - z`.
-    Uint4,
-    /// `value = table[code]`, NF4.
-    Nf4,
-}
-
-impl Format {
-    /// The kernels' name for the numbers of `scheme`, whatever its groups and scale format; `None` when no kernel
-    /// handles it.
-    pub const fn of(scheme: &Scheme) -> Option<Self> {
-        if !scheme.layout.is_planar() {
-            return None;
-        }
-        match (scheme.code, scheme.zero) {
-            (Code::Int { bits: 4, signed: true }, ZeroPoint::None) => Some(Self::Int4),
-            (Code::Int { bits: 4, signed: false }, ZeroPoint::Integer) => Some(Self::Uint4),
-            (Code::Table(Table::Nf4), ZeroPoint::None) => Some(Self::Nf4),
-            _ => None,
-        }
-    }
-
-    const ALL: [Self; 3] = [Self::Int4, Self::Uint4, Self::Nf4];
-
-    const fn source(self) -> &'static str {
-        match self {
-            Self::Int4 => include_str!("../shader/shared/code_int4.wgsl"),
-            Self::Uint4 => include_str!("../shader/shared/code_uint4.wgsl"),
-            Self::Nf4 => include_str!("../shader/shared/code_table4.wgsl"),
-        }
-    }
-}
-
-/// Vector codes that a kernel decodes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum VectorCode {
-    /// A trellis of any window and rates.
-    Trellis,
-    /// E8P.
-    E8p,
-    /// E8P and a short point of E8.
-    E8p3,
-    /// E8P twice.
-    E8p4,
-}
-
-impl VectorCode {
-    const ALL: [Self; 4] = [Self::Trellis, Self::E8p, Self::E8p3, Self::E8p4];
-}
 
 /// One kernel in one permutation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -86,6 +39,29 @@ pub enum Kernel {
     },
     /// `shader/split_matmul/matrix.wgsl`.
     Matrix {
+        /// What the codes mean.
+        format: Format,
+    },
+    /// `shader/split_matmul/quantize.wgsl`.
+    Quantize {
+        /// Threads of a workgroup, a multiple of 8.
+        threads: u32,
+        /// Whether inputs are smoothed, permuted or padded on the way.
+        gathered: bool,
+        /// Whether codes are written, for the kernels of integers; else the numbers they stand for.
+        packed: bool,
+    },
+    /// `shader/split_matmul/integer_vector.wgsl`.
+    IntegerVector {
+        /// What the codes mean.
+        format: Format,
+        /// Threads of a workgroup, a multiple of 4.
+        threads: u32,
+        /// Tokens of a workgroup.
+        tokens: u32,
+    },
+    /// `shader/split_matmul/integer_matrix.wgsl`.
+    IntegerMatrix {
         /// What the codes mean.
         format: Format,
     },
@@ -114,78 +90,6 @@ pub enum Kernel {
     },
 }
 
-/// Parameters of the product kernel for vector codes; see `shader/shared/coded.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
-pub(crate) struct CodedParams {
-    pub(crate) tiles: u32,
-    pub(crate) rows: u32,
-    pub(crate) blocks: u32,
-    pub(crate) window: u32,
-    pub(crate) outliers: u32,
-    pub(crate) tokens: u32,
-    pub(crate) x_stride: u32,
-    pub(crate) rank: u32,
-}
-
-/// Parameters of the two product kernels; see `shader/shared/split.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
-pub(crate) struct SplitParams {
-    pub(crate) tiles: u32,
-    pub(crate) lines: u32,
-    pub(crate) groups: u32,
-    pub(crate) group_shift: u32,
-    pub(crate) tokens: u32,
-    pub(crate) x_stride: u32,
-    pub(crate) rank: u32,
-    pub(crate) unused: u32,
-}
-
-/// Parameters of `project.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
-pub(crate) struct ProjectParams {
-    pub(crate) tokens: u32,
-    pub(crate) rank: u32,
-    pub(crate) stride: u32,
-    pub(crate) unused: u32,
-}
-
-/// Parameters of `gather.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
-pub(crate) struct GatherParams {
-    pub(crate) tokens: u32,
-    pub(crate) features: u32,
-    pub(crate) x_stride: u32,
-    pub(crate) out_stride: u32,
-}
-
-/// Parameters of `sparse.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
-pub(crate) struct SparseParams {
-    pub(crate) tiles: u32,
-    pub(crate) chunks: u32,
-    pub(crate) slots: u32,
-    pub(crate) keep: u32,
-    pub(crate) span: u32,
-    pub(crate) bits: u32,
-    pub(crate) tokens: u32,
-    pub(crate) x_stride: u32,
-}
-
-/// Parameters of `log_bessel.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
-pub(crate) struct BesselParams {
-    pub(crate) count: u32,
-    pub(crate) stride: u32,
-    pub(crate) unused: u32,
-    pub(crate) reserved: u32,
-}
-
 /// Threads of a log-Bessel workgroup.
 pub(crate) const BESSEL_THREADS: u32 = 64;
 /// Threads of the workgroups that share one sum: on software drivers, on hardware.
@@ -196,6 +100,9 @@ pub(crate) const CODED_TOKENS: [u32; 2] = [1, 4];
 pub(crate) const GATHER_THREADS: u32 = 64;
 /// Row quads across, and blocks of four tokens down, of a matrix workgroup.
 pub(crate) const MATRIX_SHAPE: [u32; 2] = [8, 8];
+
+/// Threads that quantize a group.
+pub(crate) const QUANTIZE_LANES: u32 = 8;
 
 /// Lists a struct's fields with their offsets, and its size.
 macro_rules! fields {
@@ -213,6 +120,12 @@ impl Kernel {
             for format in Format::ALL {
                 all.extend([1, 2, 4].map(|tokens| Self::Vector { format, threads, tokens }));
             }
+            for (gathered, packed) in [(false, false), (false, true), (true, false), (true, true)] {
+                all.push(Self::Quantize { threads, gathered, packed });
+            }
+            for format in Format::integer() {
+                all.extend([1, 2, 4].map(|tokens| Self::IntegerVector { format, threads, tokens }));
+            }
             for half in [false, true] {
                 all.extend([1, 2, 4].map(|tokens| Self::Sparse { half, threads, tokens }));
             }
@@ -222,6 +135,7 @@ impl Kernel {
         }
         all.extend(Format::ALL.map(|format| Self::Matrix { format }));
         all.extend([false, true].map(|first| Self::LogBessel { first }));
+        all.extend(Format::integer().map(|format| Self::IntegerMatrix { format }));
         all
     }
 
@@ -232,7 +146,13 @@ impl Kernel {
             // Writing to a String cannot fail.
             let _ = writeln!(header, "const {name}: u32 = {value}u;");
         };
-        let grid = include_str!("../shader/shared/grid.wgsl");
+        let grid = match self.makes_results() {
+            true => concat!(
+                include_str!("../shader/shared/grid.wgsl"),
+                include_str!("../shader/shared/nonlinearity.wgsl")
+            ),
+            false => include_str!("../shader/shared/grid.wgsl"),
+        };
         let split = include_str!("../shader/shared/split.wgsl");
         let parts = match self {
             Self::Gather => {
@@ -259,6 +179,27 @@ impl Kernel {
                 constant("QUADS", MATRIX_SHAPE[0]);
                 constant("BLOCKS", MATRIX_SHAPE[1]);
                 [grid, split, format.source(), include_str!("../shader/split_matmul/matrix.wgsl")]
+            }
+            Self::Quantize { threads, gathered, packed } => {
+                constant("THREADS", threads);
+                constant("PACKED", u32::from(packed));
+                let input = match gathered {
+                    true => include_str!("../shader/shared/input_gathered.wgsl"),
+                    false => include_str!("../shader/shared/input_plain.wgsl"),
+                };
+                [grid, input, "", include_str!("../shader/split_matmul/quantize.wgsl")]
+            }
+            Self::IntegerVector { format, threads, tokens } => {
+                constant("THREADS", threads);
+                constant("TOKENS", tokens);
+                let kernel = include_str!("../shader/split_matmul/integer_vector.wgsl");
+                [grid, include_str!("../shader/shared/integer.wgsl"), format.integer_source(), kernel]
+            }
+            Self::IntegerMatrix { format } => {
+                constant("QUADS", MATRIX_SHAPE[0]);
+                constant("BLOCKS", MATRIX_SHAPE[1]);
+                let kernel = include_str!("../shader/split_matmul/integer_matrix.wgsl");
+                [grid, include_str!("../shader/shared/integer.wgsl"), format.integer_source(), kernel]
             }
             Self::Sparse { half, threads, tokens } => {
                 constant("THREADS", threads);
@@ -292,13 +233,23 @@ impl Kernel {
                 [grid, coded, decoder, include_str!("../shader/split_matmul/coded.wgsl")]
             }
         };
-        if let Self::Vector { format: Format::Nf4, .. } | Self::Matrix { format: Format::Nf4 } = self {
-            for (code, value) in Table::Nf4.values().iter().enumerate() {
+        if let Self::Vector { format, .. } | Self::Matrix { format } = self {
+            for (code, value) in format.table().iter().flatten().enumerate() {
                 // The shortest decimal that reads back as the same f32.
                 let _ = writeln!(header, "const T{code}: f32 = {value:?}f;");
             }
         }
+        if let Self::IntegerVector { format, .. } | Self::IntegerMatrix { format } = self {
+            for (code, value) in format.integer_table().iter().flatten().enumerate() {
+                let _ = writeln!(header, "const T{code}: u32 = {value}u;");
+            }
+        }
         header + &parts.join("\n")
+    }
+
+    /// Whether it writes a product, and takes a [`Nonlinearity`] as its override `NONLINEARITY`.
+    pub const fn makes_results(self) -> bool {
+        !matches!(self, Self::Gather | Self::Quantize { .. } | Self::Project { .. } | Self::LogBessel { .. })
     }
 
     /// Threads of a workgroup, `[x, y, z]`.
@@ -308,19 +259,27 @@ impl Kernel {
             Self::LogBessel { .. } => [BESSEL_THREADS, 1, 1],
             Self::Project { threads, .. }
             | Self::Vector { threads, .. }
+            | Self::Quantize { threads, .. }
+            | Self::IntegerVector { threads, .. }
             | Self::Coded { threads, .. }
             | Self::Sparse { threads, .. } => [threads, 1, 1],
-            Self::Matrix { .. } => [MATRIX_SHAPE[0], MATRIX_SHAPE[1], 1],
+            Self::Matrix { .. } | Self::IntegerMatrix { .. } => [MATRIX_SHAPE[0], MATRIX_SHAPE[1], 1],
         }
     }
 
-    /// Number of storage bindings after the uniform at binding 0; the last one is written, the others only read.
+    /// Number of storage bindings, at the end, that are written; the others are only read.
+    pub const fn written_bindings(self) -> u32 {
+        if matches!(self, Self::Quantize { .. }) { 2 } else { 1 }
+    }
+
+    /// Number of storage bindings after the uniform at binding 0.
     pub const fn storage_bindings(self) -> u32 {
         match self {
             Self::Gather | Self::Sparse { .. } => 4,
             Self::Project { .. } | Self::LogBessel { .. } => 3,
             Self::Vector { .. } | Self::Matrix { .. } => 7,
-            Self::Coded { .. } => 8,
+            Self::Quantize { gathered, .. } => 3 + 2 * gathered as u32,
+            Self::Coded { .. } | Self::IntegerVector { .. } | Self::IntegerMatrix { .. } => 8,
         }
     }
 
@@ -329,13 +288,21 @@ impl Kernel {
         match self {
             Self::Gather => fields!(GatherParams: tokens, features, x_stride, out_stride),
             Self::LogBessel { .. } => fields!(BesselParams: count, stride, unused, reserved),
-            Self::Project { .. } => fields!(ProjectParams: tokens, rank, stride, unused),
+            Self::Project { .. } => fields!(ProjectParams: tokens, rank, stride, z_stride),
             Self::Sparse { .. } => {
                 fields!(SparseParams: tiles, chunks, slots, keep, span, bits, tokens, x_stride)
             }
             Self::Vector { .. } | Self::Matrix { .. } => {
                 fields!(SplitParams: tiles, lines, groups, group_shift, tokens, x_stride, rank, unused)
             }
+            Self::Quantize { .. } => fields!(
+                QuantizeParams: tokens, features, x_stride, lines, span, groups, most, top, factor, unused0, unused1,
+                unused2
+            ),
+            Self::IntegerVector { .. } | Self::IntegerMatrix { .. } => fields!(
+                IntegerParams: tiles, lines, groups, group_shift, tokens, x_groups, x_shift, rank, segment_shift,
+                unused0, unused1, unused2
+            ),
             Self::Coded { .. } => {
                 fields!(CodedParams: tiles, rows, blocks, window, outliers, tokens, x_stride, rank)
             }
@@ -343,7 +310,7 @@ impl Kernel {
     }
 
     /// Compiles the kernel; errors go to the caller's error scopes.
-    pub(crate) fn compile(self, device: &wgpu::Device) -> wgpu::ComputePipeline {
+    pub(crate) fn compile(self, device: &wgpu::Device, nonlinearity: Nonlinearity) -> wgpu::ComputePipeline {
         let label = format!("{self:?}");
         let label = Some(label.as_str());
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -359,7 +326,9 @@ impl Kernel {
                     ty: if binding == 0 {
                         wgpu::BufferBindingType::Uniform
                     } else {
-                        wgpu::BufferBindingType::Storage { read_only: binding != last }
+                        wgpu::BufferBindingType::Storage {
+                            read_only: binding + self.written_bindings() <= last,
+                        }
                     },
                     has_dynamic_offset: false,
                     min_binding_size: None,
@@ -374,6 +343,7 @@ impl Kernel {
             bind_group_layouts: &[Some(&group)],
             immediate_size: 0,
         });
+        let constants = [("NONLINEARITY", nonlinearity.number())];
         device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&layout),
@@ -382,7 +352,7 @@ impl Kernel {
             compilation_options: wgpu::PipelineCompilationOptions {
                 // Every kernel writes its workgroup memory before it reads it.
                 zero_initialize_workgroup_memory: false,
-                ..Default::default()
+                constants: if self.makes_results() { &constants } else { &[] },
             },
             cache: None,
         })

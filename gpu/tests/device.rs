@@ -1,9 +1,10 @@
 //! Selecting a device, and what it says instead of panicking.
 
-use rankbit_gpu::{Error, Gpu, Limits, Selection, adapters};
+use rankbit_gpu::{Error, Gpu, Limits, Selection, adapters, wgpu};
 use rankbit_linalg::faer::Mat;
 use rankbit_lowrank::{Factor, LowRank, Split};
-use rankbit_quant::{Activation, FloatFormat, Floats, Rounder, quantize, scheme};
+use rankbit_quant::{Activation, Code, FloatFormat, Floats, Group, Rounder, quantize, scheme};
+use std::time::Duration;
 
 fn int4(out: usize, features: usize) -> Split {
     let weight = Mat::from_fn(out, features, |i, j| ((i * 31 + j * 17) % 97) as f32 / 97.0 - 0.5);
@@ -45,7 +46,7 @@ fn selection_is_by_name_and_backend() {
 fn formats_without_a_kernel_are_named() {
     let gpu = Gpu::new().unwrap();
     let weight = Mat::from_fn(4, 16, |i, j| (i + j) as f32);
-    for name in ["int8", "int3", "int2", "uint8", "uint3", "uint2"] {
+    for name in ["int8", "int5", "uint8", "uint6", "fp8-e4m3"] {
         let scheme = rankbit_quant::Scheme::named(name).unwrap();
         let base = quantize(weight.as_ref(), &scheme, Rounder::Nearest).unwrap().quantized;
         let split = Split::new((4, 16), None, Some(base), None).unwrap();
@@ -55,13 +56,78 @@ fn formats_without_a_kernel_are_named() {
     }
 }
 
-/// Running it in floats would be another product than the split's.
+/// Running it in floats, or with other groups, would be another product than the split's.
 #[test]
-fn quantized_inputs_are_refused() {
-    let split = int4(5, 12).with_activation(Activation::INT8).unwrap();
-    let error = Gpu::new().unwrap().upload(&split).unwrap_err();
-    assert_eq!(error, Error::UnsupportedActivation { activation: Activation::INT8 });
-    assert!(error.to_string().contains("int8 per token"), "{error}");
+fn quantized_inputs_without_a_kernel_are_refused() {
+    let gpu = Gpu::new().unwrap();
+    let fixed = Activation::calibrated(Code::Int { bits: 8, signed: true }, 3.0).unwrap();
+    let odd = Activation::integer(8, Group::Size(12));
+    let short = Activation::integer(3, Group::Row);
+    for activation in [Activation::LLM_INT8, Activation::FP8, fixed, odd, short] {
+        let split = int4(5, 12).with_activation(activation).unwrap();
+        let error = gpu.upload(&split).unwrap_err();
+        assert_eq!(error, Error::UnsupportedActivation { activation });
+    }
+    // Groups of inputs beside groups of the weight that need padding.
+    let weight = Mat::from_fn(4, 40, |i, j| (i + j) as f32);
+    let scheme = scheme::INT4.with_group(Group::Size(5));
+    let base = quantize(weight.as_ref(), &scheme, Rounder::Nearest).unwrap().quantized;
+    let activation = Activation::integer(8, Group::Size(8));
+    let split = Split::new((4, 40), None, Some(base), None).unwrap().with_activation(activation).unwrap();
+    let error = gpu.upload(&split).unwrap_err();
+    assert_eq!(error, Error::UnsupportedActivation { activation });
+    assert!(error.to_string().contains("int8 per token and group of 8"), "{error}");
+}
+
+/// The least that WebGPU grants is enough for every kernel.
+#[test]
+fn every_kernel_compiles_under_the_least_limits() {
+    let selection = Selection { limits: Some(Limits::WEBGPU), ..Selection::default() };
+    let gpu = Gpu::with(&selection).unwrap();
+    let least = wgpu::Limits::default();
+    let limits = gpu.device().limits();
+    assert!(limits.max_storage_buffers_per_shader_stage <= least.max_storage_buffers_per_shader_stage);
+    assert!(limits.max_compute_workgroup_storage_size <= least.max_compute_workgroup_storage_size);
+    for kernel in rankbit_gpu::pipeline::Kernel::permutations() {
+        gpu.compile(kernel).unwrap();
+    }
+    let split = int4(300, 70).with_bias(vec![0.5; 300]).unwrap();
+    let x = Mat::from_fn(21, 70, |t, j| (t * 3 + j) as f32 * 0.01);
+    let (found, twin) =
+        (gpu.upload(&split).unwrap().apply(x.as_ref()).unwrap(), split.apply(x.as_ref()).unwrap());
+    assert!((found - twin).norm_max() < 1e-4);
+}
+
+/// A device that goes away in the middle is an error from then on, and another one opens.
+#[test]
+fn a_lost_device_is_an_error_and_another_one_opens() {
+    let gpu = Gpu::new().unwrap();
+    let (split, x) = (int4(20, 30), Mat::<f32>::from_fn(3, 30, |t, j| (t + j) as f32));
+    let linear = gpu.upload(&split).unwrap();
+    let workspace = linear.workspace(3).unwrap();
+    let expected = workspace.apply(x.as_ref()).unwrap();
+    gpu.device().destroy();
+    for _ in 0..2 {
+        assert!(workspace.apply(x.as_ref()).is_err());
+        assert!(linear.apply(x.as_ref()).is_err());
+        assert!(gpu.upload(&split).is_err());
+    }
+    assert!(matches!(workspace.run().unwrap_err(), Error::DeviceLost { .. }), "{:?}", workspace.run());
+    let again = Gpu::new().unwrap();
+    assert!(again.upload(&split).unwrap().apply(x.as_ref()).unwrap() == expected);
+}
+
+#[test]
+fn waits_have_a_limit() {
+    let gpu = Gpu::new().unwrap();
+    assert_eq!(gpu.timeout(), Duration::from_secs(120));
+    let hasty = gpu.with_timeout(Duration::ZERO);
+    assert_eq!((hasty.timeout(), gpu.timeout()), (Duration::ZERO, Duration::from_secs(120)));
+    // Done or not, it does not wait.
+    match hasty.upload(&int4(4, 16)) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error, Error::TimedOut { what: "uploading", limit: Duration::ZERO }),
+    }
 }
 
 #[test]

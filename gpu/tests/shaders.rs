@@ -37,7 +37,7 @@ fn bindings_parameters_and_workgroups_are_those_of_the_module() {
             bindings.push(place.binding);
             let expected = if place.binding == 0 {
                 AddressSpace::Uniform
-            } else if place.binding == kernel.storage_bindings() {
+            } else if place.binding + kernel.written_bindings() > kernel.storage_bindings() {
                 AddressSpace::Storage { access: StorageAccess::LOAD | StorageAccess::STORE }
             } else {
                 AddressSpace::Storage { access: StorageAccess::LOAD }

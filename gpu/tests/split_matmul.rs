@@ -1,9 +1,10 @@
 //! The kernels against the CPU reference.
 
-use rankbit_gpu::{Gpu, Limits, Selection, self_test};
+use rankbit_gpu::{Gpu, Limits, Nonlinearity, Selection, self_test};
 use rankbit_linalg::faer::Mat;
 use rankbit_lowrank::{Input, Split, fit, preset};
-use rankbit_quant::{FloatFormat, Group, Quantized, Rounder, Scheme, quantize, scheme};
+use rankbit_quant::{Activation, FloatFormat, Group, Quantized, Rounder, Scheme, quantize, scheme};
+use rankbit_sparse::{NmPattern, Pattern, SparseMatrix, ValueFormat, criterion, select};
 
 fn gpu() -> Gpu {
     Gpu::new().expect("these tests need a GPU adapter; Mesa's lavapipe (mesa-vulkan-drivers) will do")
@@ -137,6 +138,43 @@ fn non_finite_activations_do_not_spread_or_panic() {
             let y = linear.apply(x.as_ref()).unwrap();
             for t in (0..tokens).filter(|&t| t != 1) {
                 assert!(y.row(t) == clean.row(t), "token {t}");
+            }
+        }
+    }
+}
+
+/// In the last dispatch, whichever it is: the function of what the product gives without it.
+#[test]
+fn nonlinearities_apply_to_the_result() {
+    let gpu = gpu();
+    let pattern = Pattern::Nm(NmPattern::new(2, 4).unwrap());
+    let mask = select(criterion::magnitude(weight(37, 64).as_ref()).unwrap().as_ref(), &pattern).unwrap();
+    let kept = ValueFormat::Float(FloatFormat::F32);
+    let sparse = SparseMatrix::new(weight(37, 64).as_ref(), &mask, &pattern, &kept).unwrap().0;
+    let dense = only(quantized(37, 64, &scheme::INT4)).with_bias(vec![-0.5; 37]).unwrap();
+    let integer = dense.clone().with_activation(Activation::INT8).unwrap();
+    let coded = only(quantized(37, 64, &scheme::E8P));
+    let with_sparse = dense.clone().with_sparse(Some(sparse)).unwrap();
+    for split in [dense, integer, coded, with_sparse] {
+        let linear = gpu.upload(&split).unwrap();
+        for tokens in [1, 13] {
+            let x = activations(tokens, 64);
+            let plain = linear.apply(x.as_ref()).unwrap();
+            assert!(plain.norm_max() > 1.0);
+            for f in Nonlinearity::ALL {
+                let y = linear.clone().with_nonlinearity(f).apply(x.as_ref()).unwrap();
+                for t in 0..tokens {
+                    for o in 0..37 {
+                        let (x, found) = (f64::from(plain[(t, o)]), f64::from(y[(t, o)]));
+                        let wanted = f.apply(x);
+                        let bound = match f {
+                            Nonlinearity::None | Nonlinearity::Relu => 0.0,
+                            Nonlinearity::Silu => (2.0 * x.abs() + 8.0) * 2.0_f64.powi(-23) * wanted.abs(),
+                            Nonlinearity::GeluTanh => 2.0_f64.powi(-16) * x.abs(),
+                        };
+                        assert!((found - wanted).abs() <= bound, "{f:?}({x}): {found} {wanted}");
+                    }
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use rankbit::gpu::{Gpu, Selection, Timing, adapters, self_test};
 use rankbit::linalg::Stream;
 use rankbit::linalg::faer::{Mat, MatRef};
 use rankbit::lowrank::{Factor, LowRank, Split};
-use rankbit::quant::{FloatFormat, Rounder, Scheme, quantize, scheme};
+use rankbit::quant::{Activation, FloatFormat, Group, Rounder, Scheme, quantize, scheme};
 
 use super::{Global, bytes};
 use crate::error::Error;
@@ -116,16 +116,30 @@ struct Product {
     features: usize,
     scheme: Scheme,
     rank: usize,
+    inputs: Activation,
 }
 
-/// A vector and a batch, with and without the low-rank term.
-const PRODUCTS: [Product; 6] = [
-    Product { tokens: 1, out: 4096, features: 4096, scheme: scheme::INT4, rank: 0 },
-    Product { tokens: 1, out: 4096, features: 4096, scheme: scheme::INT4, rank: 16 },
-    Product { tokens: 1, out: 4096, features: 4096, scheme: scheme::NF4, rank: 16 },
-    Product { tokens: 128, out: 1024, features: 1024, scheme: scheme::INT4, rank: 0 },
-    Product { tokens: 128, out: 1024, features: 1024, scheme: scheme::INT4, rank: 16 },
-    Product { tokens: 128, out: 1024, features: 1024, scheme: scheme::NF4, rank: 16 },
+/// 8-bit inputs, a scale per token and group.
+const INT8: Activation = Activation::integer(8, Group::Size(64));
+
+/// A vector of 4096² and a batch of 128 × 1024².
+const fn product(vector: bool, scheme: Scheme, rank: usize, inputs: Activation) -> Product {
+    let (tokens, side) = if vector { (1, 4096) } else { (128, 1024) };
+    Product { tokens, out: side, features: side, scheme, rank, inputs }
+}
+
+/// Both with and without the low-rank term and quantized inputs.
+const PRODUCTS: [Product; 10] = [
+    product(true, scheme::INT4, 0, Activation::Float),
+    product(true, scheme::INT4, 32, Activation::Float),
+    product(true, scheme::NF4, 32, Activation::Float),
+    product(true, scheme::INT4, 0, INT8),
+    product(true, scheme::INT4, 32, INT8),
+    product(false, scheme::INT4, 0, Activation::Float),
+    product(false, scheme::INT4, 32, Activation::Float),
+    product(false, scheme::NF4, 32, Activation::Float),
+    product(false, scheme::INT4, 0, INT8),
+    product(false, scheme::INT4, 32, INT8),
 ];
 
 /// Repetitions of a product on the GPU.
@@ -135,17 +149,29 @@ const CPU_TIME: Duration = Duration::from_millis(400);
 
 fn bench(gpu: &Gpu) -> Result<String, Error> {
     let mut table = table(
-        &["product", "format", "rank", "GPU ms", "median", "GB/s", "GFLOP/s", "CPU ms", "CPU GFLOP/s"],
-        2,
+        &[
+            "product",
+            "format",
+            "inputs",
+            "rank",
+            "GPU ms",
+            "median",
+            "GB/s",
+            "GFLOP/s",
+            "CPU ms",
+            "CPU GFLOP/s",
+        ],
+        3,
     );
     for product in &PRODUCTS {
         let (timing, bytes, cpu) = measure(gpu, product).map_err(|error| failed(&error))?;
-        let Product { tokens, out, features, scheme, rank } = product;
+        let Product { tokens, out, features, scheme, rank, inputs } = product;
         let per_token = out * features + rank * (out + features);
         let operations = 2.0 * *tokens as f64 * per_token as f64;
         table.add_row([
             format!("{tokens} × {}", shape(&[*out, *features])),
             scheme.name().unwrap_or("?").to_owned(),
+            if inputs.is_float() { "f32" } else { "int8" }.to_owned(),
             rank.to_string(),
             format!("{:.3}", timing.best * 1e3),
             format!("{:.3}", timing.median * 1e3),
@@ -157,16 +183,16 @@ fn bench(gpu: &Gpu) -> Result<String, Error> {
     }
     let (name, threads) = (&gpu.adapter().name, std::thread::available_parallelism().map_or(1, usize::from));
     Ok(format!(
-        "{}\n{name}; tokens × [out, in], groups of 64. GPU: best and median of {RUNS} runs on resident \
-         buffers, from submission to idle;\nGB/s: the matrix's bytes over the best time. CPU: best run, {threads} \
-         threads.\n",
+        "{}\n{name}; tokens × [out, in], groups of 64, also of int8 inputs, quantized within the time. GPU: best and \
+         median of {RUNS} runs on resident buffers,\nfrom submission to idle; GB/s: the matrix's bytes over the best \
+         time. CPU: best run, {threads} threads.\n",
         table.trim_fmt()
     ))
 }
 
 /// Time on the GPU, bytes of the matrix there, and seconds on the CPU.
 fn measure(gpu: &Gpu, product: &Product) -> Result<(Timing, u64, f64), rankbit::gpu::Error> {
-    let Product { tokens, out, features, scheme, rank } = *product;
+    let Product { tokens, out, features, scheme, rank, inputs } = *product;
     let mut random = Stream::new(0, "rankbit gpu --bench");
     let mut normal = |rows: usize, cols: usize| {
         let mut values = vec![0.0_f32; rows * cols];
@@ -180,7 +206,7 @@ fn measure(gpu: &Gpu, product: &Product) -> Result<(Timing, u64, f64), rankbit::
         let mut factor = |rows, cols| Factor::encode(normal(rows, cols).as_ref(), FloatFormat::F16).0;
         Some(LowRank::new(factor(out, rank), factor(rank, features))?)
     };
-    let split = Split::new((out, features), None, Some(base), low_rank)?;
+    let split = Split::new((out, features), None, Some(base), low_rank)?.with_activation(inputs)?;
     let x = normal(tokens, features);
     let linear = gpu.upload(&split)?;
     let (_, timing) = linear.apply_timed(x.as_ref(), RUNS)?;

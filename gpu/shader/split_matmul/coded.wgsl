@@ -55,7 +55,7 @@ fn main(
     }
     for (var t = 0u; t < TOKENS; t++) {
         if (first + t <= last) {
-            y[(first + t) * height + row] = sums[t];
+            y[(first + t) * height + row] = finish(vec4<f32>(sums[t])).x;
         }
     }
 }

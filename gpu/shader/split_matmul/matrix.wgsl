@@ -79,14 +79,14 @@ fn main(
         sum3 += l * z[base.w + i];
     }
     let row = params.tiles * 4u;
-    y[first * row + column] = sum0;
+    y[first * row + column] = finish(sum0);
     if (first + 1u < params.tokens) {
-        y[(first + 1u) * row + column] = sum1;
+        y[(first + 1u) * row + column] = finish(sum1);
     }
     if (first + 2u < params.tokens) {
-        y[(first + 2u) * row + column] = sum2;
+        y[(first + 2u) * row + column] = finish(sum2);
     }
     if (first + 3u < params.tokens) {
-        y[(first + 3u) * row + column] = sum3;
+        y[(first + 3u) * row + column] = finish(sum3);
     }
 }

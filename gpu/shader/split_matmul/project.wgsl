@@ -10,14 +10,14 @@
 struct Params {
     tokens: u32,
     rank: u32,
-    stride: u32, // vec4s of a row of x and of a row of R
-    unused: u32,
+    stride: u32,   // vec4s of a row of x and of a row of R
+    z_stride: u32, // f32s from one token of z to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;      // [tokens][stride]
 @group(0) @binding(2) var<storage, read> right: array<vec4<f32>>;  // R: [rank][stride]
-@group(0) @binding(3) var<storage, read_write> z: array<f32>;      // [tokens][rank]
+@group(0) @binding(3) var<storage, read_write> z: array<f32>;      // [tokens][z_stride]
 
 const CELLS: u32 = TOKENS * RANKS;
 
@@ -61,7 +61,7 @@ fn main(
             for (var i = 0u; i < THREADS; i++) {
                 sum += partial[cell * THREADS + i];
             }
-            z[token * params.rank + rank] = sum;
+            z[token * params.z_stride + rank] = sum;
         }
     }
 }

@@ -81,7 +81,7 @@ fn main(
                 sum += partial[start + i];
             }
             let at = (token * params.tiles + tile) * 4u + item % 4u;
-            y[at] = y[at] + sum;
+            y[at] = finish(y[at] + sum);
         }
     }
 }

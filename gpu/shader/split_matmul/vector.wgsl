@@ -71,7 +71,7 @@ fn main(
             for (var i = 4u; i < THREADS; i += 4u) {
                 sum += partial[start + i];
             }
-            y[(token * params.tiles + tile) * 4u + item % 4u] = sum;
+            y[(token * params.tiles + tile) * 4u + item % 4u] = finish(sum);
         }
     }
 }

@@ -11,6 +11,7 @@
 //! exponentials and roots to a few units in the last place; the factor leaves room for that.
 
 use crate::buffer::{GUARD, narrow};
+use crate::operator::nonlinearity::Nonlinearity;
 use crate::pipeline::{BESSEL_THREADS, BesselParams, Kernel};
 use crate::{Error, Gpu};
 use rankbit_linalg::special::{log_bessel_i, log_bessel_k};
@@ -69,7 +70,7 @@ impl Gpu {
             orders.iter().map(|&v| if ordinary(v, 1.0) { v } else { 1.0 }).collect();
         let device_xs: Vec<f32> = xs.iter().map(|&x| if ordinary(0.0, x) { x } else { 1.0 }).collect();
         let kernel = Kernel::LogBessel { first };
-        let pipeline = self.pipeline(kernel)?;
+        let pipeline = self.pipeline(kernel, Nonlinearity::None)?;
         let params = self.uniform("parameters", params)?;
         let device_orders = self.storage("orders", &device_orders)?;
         let device_xs = self.storage("arguments", &device_xs)?;

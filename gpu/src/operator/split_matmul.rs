@@ -1,29 +1,33 @@
-//! `Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ` on the device. Twin: [`rankbit_lowrank::split::matmul::reference`].
+//! `Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ + b` on the device. Twin: [`rankbit_lowrank::split::matmul::reference`].
 //!
 //! Up to four dispatches of one pass, sums in f32:
 //!
-//! 1. *gather* `X·T` into the order of the packed lines; only with smoothing, or groups not a multiple of 8;
+//! 1. *gather* `X·T` into the order of the packed lines; only with smoothing, or groups not a multiple of 8. Where the
+//!    split quantizes its inputs, *quantize* in its place, which gathers too;
 //! 2. *project* `Z = X·Rᵀ`; only with a low-rank term;
-//! 3. *vector* (few tokens) or *matrix* (many): decodes `Q` on the fly and adds `Z·Lᵀ` before it stores; *coded* for
-//!    vector codes, whatever the number of tokens, which adds the outliers too;
+//! 3. *vector* (few tokens) or *matrix* (many): decodes `Q` on the fly and adds `Z·Lᵀ` and the bias before it stores; *integer vector* and *integer
+//!    matrix* for quantized inputs of a weight of whole numbers; *coded* for vector codes, whatever the number of tokens, which adds the outliers too;
 //! 4. *sparse* adds `X·Sᵀ`; only with a sparse term, N:M.
 //!
-//! **Accuracy**, elementwise: `|Δ| ≤ γ·|X|·(|Q̃·Tᵀ| + |L|·|R| + |S|)ᵀ` with `γ = K·u/(1 - K·u)`, `K = in + r + 9`,
+//! **Accuracy**, elementwise: `|Δ| ≤ γ·(|X|·(|Q̃·Tᵀ| + |L|·|R| + |S|)ᵀ + |b|)` with `γ = K·u/(1 - K·u)`, `K = in + r + 10`,
 //! `u = 2⁻²⁴`, for products that neither overflow nor fall below f32's normal range (devices may flush those to
 //! zero). Codes minus their zero points, and table entries, are exact. Vector codes with outliers
 //! have the magnitudes of both in place of `|Q̃|`.
 
 pub(crate) mod coded;
 mod pack;
+mod quantize;
 mod sparse;
 mod workspace;
 
 pub use workspace::Workspace;
 
+use crate::operator::nonlinearity::Nonlinearity;
 use crate::pipeline::{CODED_TOKENS, Format, Kernel};
 use crate::{Error, Gpu, Timing};
 use coded::Coded;
 use pack::{COLUMNS, PADDING, Packed, ROWS};
+use quantize::Quantizer;
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_lowrank::Split;
 use rankbit_quant::transform::{Smooth, Transform};
@@ -38,6 +42,8 @@ pub struct GpuLinear {
     gpu: Gpu,
     shape: (usize, usize),
     rank: usize,
+    /// Columns of `left`: the rank's, and the bias, which meets a 1 in every token's projection.
+    terms: usize,
     format: Format,
     tiles: usize,
     lines: usize,
@@ -49,6 +55,8 @@ pub struct GpuLinear {
     left: wgpu::Buffer,
     right: wgpu::Buffer,
     gather: Option<Gather>,
+    quantizer: Option<Quantizer>,
+    nonlinearity: Nonlinearity,
     sparse: Option<Sparse>,
     /// Vector codes: then `codes`, `scales` and `zeros` are empty.
     coded: Option<Coded>,
@@ -63,9 +71,11 @@ struct Gather {
 
 impl Gpu {
     /// Repacks `split` into the kernels' layout and copies it to the device. Any shape, any group size, any scale
-    /// format; `int4`, `uint4`, `nf4`, and all vector codes (trellises of any window, also with a rate for each column,
-    /// and lattices, with their outliers); a sparse term of any
-    /// N:M with values of any kind; any term may be missing.
+    /// format; integers of 2 to 4 bits (with whole zero points if unsigned), all tables, `mxfp4`, `nvfp4`, the blocks
+    /// `q4_0` and `iq4_nl`, and all vector codes (trellises of any window, also with a rate for each column, and
+    /// lattices, with their outliers); a sparse term of any N:M with values of any kind; a bias; any term may be missing.
+    ///
+    /// Codes of fewer than 4 bits take 4 on the device.
     ///
     /// Device memory is that of the packed codes, plus scales and factors as f32. A group size that is not a
     /// multiple of 8 pads each group to one; a group of an odd number of lines repeats its scales
@@ -73,18 +83,12 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a number format without a kernel, [`Error::UnsupportedActivation`] for a split that
-    /// quantizes its inputs, [`Error::UnsupportedRotation`] for one that rotates them, [`Error::UnsupportedBias`] for one
-    /// with a bias, [`Error::UnsupportedSparse`] for one whose sparse term is not N:M, [`Error::LimitExceeded`] when a part is
+    /// quantizes its inputs otherwise than to integers of 4 to 8 bits with a scale for each token, or for each token and
+    /// group of a multiple of 8 columns (beside groups of the weight that are such a multiple too), [`Error::UnsupportedRotation`] for one that rotates them, [`Error::UnsupportedSparse`] for one whose sparse term is not N:M, [`Error::LimitExceeded`] when a part is
     /// larger than the device can bind, and whatever the device reports.
     pub fn upload(&self, split: &Split) -> Result<GpuLinear, Error> {
-        if !split.activation().is_float() {
-            return Err(Error::UnsupportedActivation { activation: *split.activation() });
-        }
         if split.transform().is_some_and(|transform| transform.rotation().is_some()) {
             return Err(Error::UnsupportedRotation);
-        }
-        if split.bias().is_some() {
-            return Err(Error::UnsupportedBias);
         }
         let (out, features) = split.shape();
         let coded = split.base().map(|base| Coded::upload(self, base)).transpose()?.flatten();
@@ -99,6 +103,15 @@ impl Gpu {
             zeros: Vec::new(),
             columns: Vec::new(),
         });
+        let weight = quantize::Weight {
+            lines: packed.lines,
+            natural: packed.columns.is_empty(),
+            scalar: planar.map(|_| (packed.format, packed.shift)),
+        };
+        let quantizer = match split.base() {
+            Some(_) => Quantizer::new(split.activation(), &weight)?,
+            None => None,
+        };
         let gather = if split.base().is_some() && (split.transform().is_some() || !packed.columns.is_empty())
         {
             Some(self.upload_gather(split, &packed)?)
@@ -107,11 +120,16 @@ impl Gpu {
         };
         let rank = split.rank();
         let factors = split.low_rank().map(|term| (term.left().to_f32(), term.right().to_f32()));
-        let (left, right) = factors.unwrap_or_default();
+        let (mut left, right) = factors.unwrap_or_default();
+        if let Some(bias) = split.bias() {
+            left = pack::widened(&left, rank, bias);
+        }
+        let terms = rank + usize::from(split.bias().is_some());
         let linear = GpuLinear {
             gpu: self.clone(),
             shape: (out, features),
             rank,
+            terms,
             format: packed.format,
             tiles: out.div_ceil(ROWS),
             lines: packed.lines,
@@ -120,12 +138,14 @@ impl Gpu {
             codes: self.storage("codes", &packed.codes)?,
             scales: self.storage("scales", &packed.scales)?,
             zeros: self.storage("zero points", &packed.zeros)?,
-            left: self.storage("left factor", &pack::tiled(&left, out, rank))?,
+            left: self.storage("left factor", &pack::tiled(&left, out, terms))?,
             right: self.storage(
                 "right factor",
                 &pack::padded(&right, features, features.div_ceil(COLUMNS) * COLUMNS),
             )?,
             gather,
+            quantizer,
+            nonlinearity: Nonlinearity::None,
             sparse: split.sparse().map(|sparse| Sparse::upload(self, sparse)).transpose()?,
             coded,
         };
@@ -172,6 +192,13 @@ impl GpuLinear {
         self.shape
     }
 
+    /// The same matrix, `f(X·Ŵᵀ + b)` in place of `X·Ŵᵀ + b`: applied before results are stored, without another dispatch.
+    #[must_use]
+    pub fn with_nonlinearity(mut self, nonlinearity: Nonlinearity) -> Self {
+        self.nonlinearity = nonlinearity;
+        self
+    }
+
     /// The device that holds it.
     pub const fn gpu(&self) -> &Gpu {
         &self.gpu
@@ -216,13 +243,28 @@ impl GpuLinear {
     /// # Errors
     /// [`Error::LimitExceeded`] when they are larger than the device can bind, and whatever the device reports.
     pub fn workspace(&self, tokens: usize) -> Result<Workspace<'_>, Error> {
-        Workspace::new(self, tokens, 0)
+        Workspace::new(self, tokens, 0, None)
+    }
+
+    /// [`GpuLinear::workspace`] on the caller's own buffers, of the same device: `x` in the layout of
+    /// [`Workspace::input`], `y` in that of [`Workspace::output`]; both with the usage `STORAGE`, and `COPY_DST` and
+    /// `COPY_SRC` for [`Workspace::write`] and [`Workspace::read`]. The two must not overlap.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] for a buffer that is too small or not for kernels, and as [`GpuLinear::workspace`].
+    pub fn workspace_on(
+        &self,
+        tokens: usize,
+        x: &wgpu::Buffer,
+        y: &wgpu::Buffer,
+    ) -> Result<Workspace<'_>, Error> {
+        Workspace::new(self, tokens, 0, Some([x, y]))
     }
 
     /// [`GpuLinear::workspace`] whose written buffers are `guard` words longer than they need to be; everything
     /// in them is [`GUARD`](crate::buffer::GUARD).
     pub(crate) fn guarded_workspace(&self, tokens: usize, guard: u64) -> Result<Workspace<'_>, Error> {
-        Workspace::new(self, tokens, guard)
+        Workspace::new(self, tokens, guard, None)
     }
 
     fn check(&self, x: MatRef<'_, f32>) -> Result<(), Error> {
@@ -247,13 +289,21 @@ impl GpuLinear {
                 across.saturating_mul(blocks),
             );
         }
+        let integer = self.quantizer.is_some_and(|quantizer| quantizer.integer.is_some());
         if tokens >= MATRIX_TOKENS {
             let [quads, blocks] = crate::pipeline::MATRIX_SHAPE.map(u64::from);
             let across = (4 * self.tiles as u64).div_ceil(quads);
-            return (Kernel::Matrix { format }, across.saturating_mul((tokens as u64).div_ceil(4 * blocks)));
+            // Both take 4 tokens a thread.
+            let groups = across.saturating_mul((tokens as u64).div_ceil(4 * blocks));
+            let kernel = if integer { Kernel::IntegerMatrix { format } } else { Kernel::Matrix { format } };
+            return (kernel, groups);
         }
         let each = if tokens > 2 { 4 } else { u32::try_from(tokens).unwrap_or(1).max(1) };
         let blocks = (tokens as u64).div_ceil(u64::from(each));
-        (Kernel::Vector { format, threads, tokens: each }, blocks.saturating_mul(self.tiles as u64))
+        let kernel = match integer {
+            true => Kernel::IntegerVector { format, threads, tokens: each },
+            false => Kernel::Vector { format, threads, tokens: each },
+        };
+        (kernel, blocks.saturating_mul(self.tiles as u64))
     }
 }

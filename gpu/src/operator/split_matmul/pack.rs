@@ -1,4 +1,4 @@
-//! From planar codes to lines of 16 rows × 8 columns: the layout of `shader/shared/split.wgsl`.
+//! From stored codes to lines of 16 rows × 8 columns: the layout of `shader/shared/split.wgsl`.
 //!
 //! ```text
 //! codes  [tiles][lines][16 rows]  u32: byte j = column j (low half) and column 4 + j (high half) of the line
@@ -12,7 +12,7 @@
 
 use crate::Error;
 use crate::pipeline::Format;
-use rankbit_quant::{Quantized, pack};
+use rankbit_quant::{Code, FloatFormat, Floats, Layout, Quantized, pack};
 
 /// Rows of a tile.
 pub(crate) const ROWS: usize = 16;
@@ -79,7 +79,7 @@ impl Packed {
         let (mut planar, mut placed) = (vec![0; cols], vec![0; lines * COLUMNS]);
         for row in 0..rows {
             let (tile, row_of_tile) = (row / ROWS, row % ROWS);
-            pack::unpack(matrix.row_codes(row), 4, &mut planar);
+            row_codes(matrix, row, &mut planar);
             if natural {
                 placed[..cols].copy_from_slice(&planar);
             } else {
@@ -95,7 +95,7 @@ impl Packed {
             for group in 0..groups {
                 let source = if per_row > 1 { (group << shift) / span } else { 0 };
                 let at = (tile * groups + group) * ROWS + row_of_tile;
-                scales[at] = matrix.scale(row, source);
+                scales[at] = scale(matrix, row, source)?;
                 if let Some(word) = zeros.get_mut(at / 4) {
                     *word |= u32::from(matrix.zero_code(row, source)) << (8 * (at % 4));
                 }
@@ -103,6 +103,38 @@ impl Packed {
         }
         Ok(Self { format, lines, groups, shift, codes, scales, zeros, columns })
     }
+}
+
+/// The codes of row `row` as the kernels decode them, from planar codes or from blocks of 32: an f16, then codes `j` and
+/// `16 + j` in byte `j`.
+fn row_codes(matrix: &Quantized, row: usize, out: &mut [u8]) {
+    let bytes = matrix.row_codes(row);
+    if let Layout::Block(block) = matrix.scheme().layout {
+        for (bytes, out) in bytes.chunks_exact(block.bytes()).zip(out.chunks_exact_mut(2 * HALF)) {
+            let (low, high) = out.split_at_mut(HALF);
+            for ((byte, low), high) in bytes.iter().skip(2).zip(low).zip(high) {
+                (*low, *high) = (byte & 15, byte >> 4);
+            }
+        }
+        return;
+    }
+    let code = matrix.scheme().code;
+    pack::unpack(bytes, code.bits(), out);
+    if let Code::Int { bits: bits @ 2..=3, signed: true } = code {
+        let offset = 8 - (1 << (bits - 1));
+        out.iter_mut().for_each(|code| *code += offset);
+    }
+}
+
+/// Half of a block's codes.
+const HALF: usize = 16;
+
+/// The scale of group `group` of row `row`, from wherever it is stored.
+fn scale(matrix: &Quantized, row: usize, group: usize) -> Result<f32, Error> {
+    let Layout::Block(block) = matrix.scheme().layout else { return Ok(matrix.scale(row, group)) };
+    let at = group * block.bytes();
+    let bytes = matrix.row_codes(row).get(at..at + 2).unwrap_or_default();
+    Ok(Floats::from_bytes(bytes, FloatFormat::F16, 1, "block scales")?.get(0))
 }
 
 /// A row-major matrix `[rows, cols]` with its rows in tiles, as the kernels read `L`: `[tiles][cols][16 rows]`.
@@ -114,6 +146,12 @@ pub(crate) fn tiled(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
         }
     }
     out
+}
+
+/// A row-major matrix `[rows, cols]` with one more column, `last`.
+pub(crate) fn widened(values: &[f32], cols: usize, last: &[f32]) -> Vec<f32> {
+    let rows = last.iter().enumerate();
+    rows.flat_map(|(row, last)| values[row * cols..(row + 1) * cols].iter().chain([last])).copied().collect()
 }
 
 /// A row-major matrix with its rows padded by zeros to `stride`.
@@ -229,7 +267,7 @@ mod tests {
                 }
             }
         }
-        for scheme in [scheme::UINT4_F, scheme::UINT4_N, scheme::UINT2_N, scheme::AF4] {
+        for scheme in [scheme::UINT4_F, scheme::UINT4_N, scheme::UINT2_N, scheme::INT8] {
             assert!(
                 matches!(Packed::new(&quantized(scheme)), Err(Error::Unsupported { scheme: s }) if s == scheme)
             );

@@ -3,9 +3,10 @@
 use super::coded::Coded;
 use super::pack::{COLUMNS, ROWS};
 use super::{GpuLinear, Kernel};
-use crate::Error;
 use crate::buffer::{GUARD, narrow, product};
-use crate::pipeline::{CodedParams, GATHER_THREADS, GatherParams, ProjectParams, SplitParams};
+use crate::operator::nonlinearity::Nonlinearity;
+use crate::pipeline::{CodedParams, GATHER_THREADS, GatherParams, IntegerParams, ProjectParams, SplitParams};
+use crate::{Error, Gpu};
 use rankbit_linalg::faer::{Mat, MatRef};
 
 /// Buffers for products of one [`GpuLinear`] with a fixed number of tokens; from [`GpuLinear::workspace`].
@@ -39,11 +40,21 @@ struct Step {
 }
 
 impl<'a> Workspace<'a> {
-    pub(super) fn new(linear: &'a GpuLinear, tokens: usize, guard: u64) -> Result<Self, Error> {
-        let (gpu, rank) = (&linear.gpu, linear.rank);
+    /// `own`: the caller's buffers for activations and result.
+    pub(super) fn new(
+        linear: &'a GpuLinear,
+        tokens: usize,
+        guard: u64,
+        own: Option<[&wgpu::Buffer; 2]>,
+    ) -> Result<Self, Error> {
+        let (gpu, rank, terms) = (&linear.gpu, linear.rank, linear.terms);
         // In f32s.
         let stride = linear.shape.1.div_ceil(COLUMNS) * COLUMNS;
-        let gathered_stride = if linear.gather.is_some() { linear.lines * COLUMNS } else { 0 };
+        let gathered_stride = match &linear.quantizer {
+            Some(quantizer) => linear.lines * quantizer.line_words(),
+            None if linear.gather.is_some() => linear.lines * COLUMNS,
+            None => 0,
+        };
         let mut written = Vec::new();
         let mut scratch = |what, words: u64| -> Result<wgpu::Buffer, Error> {
             let buffer = gpu.scratch(what, words.saturating_add(guard))?;
@@ -54,34 +65,61 @@ impl<'a> Workspace<'a> {
             written.push(Written { what, buffer: buffer.clone(), words });
             Ok(buffer)
         };
-        let x = gpu.scratch("activations", product(&[tokens, stride]))?;
-        let y = scratch("result", product(&[tokens, linear.tiles, ROWS]))?;
-        let z = scratch("projected activations", product(&[tokens, rank]))?;
+        let sizes = [product(&[tokens, stride]), product(&[tokens, linear.tiles, ROWS])];
+        let (x, y) = match own {
+            Some([x, y]) => {
+                fits("activations", x, sizes[0], gpu)?;
+                fits("result", y, sizes[1], gpu)?;
+                (x.clone(), y.clone())
+            }
+            None => (gpu.scratch("activations", sizes[0])?, scratch("result", sizes[1])?),
+        };
+        let z = scratch("projected activations", product(&[tokens, terms]))?;
+        if terms > rank {
+            // What the bias is multiplied by; the projection writes the entries before it.
+            gpu.write("projected activations", &z, &vec![1.0_f32; tokens * terms])?;
+        }
         let gathered = scratch("gathered activations", product(&[tokens, gathered_stride]))?;
+        let groups = linear.quantizer.map_or(0, |quantizer| quantizer.groups);
+        let x_scales = scratch("scales of activations", product(&[tokens, groups]))?;
 
         let tokens_u32 = narrow("tokens", tokens)?;
         let mut steps = Vec::new();
-        let mut add = |kernel: Kernel, groups: u64, buffers: &[&wgpu::Buffer]| -> Result<(), Error> {
-            let (pipeline, grid) = (gpu.pipeline(kernel)?, gpu.grid(groups)?);
-            let entries: Vec<_> = (0..)
-                .zip(buffers)
-                .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                    binding,
-                    resource: buffer.as_entire_binding(),
-                })
-                .collect();
-            let bindings = gpu.scoped("binding buffers", |device, _| {
-                device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: None,
-                    layout: &pipeline.get_bind_group_layout(0),
-                    entries: &entries,
-                })
-            })?;
-            steps.push(Step { pipeline, bindings, grid });
-            Ok(())
-        };
+        let mut add =
+            |kernel: Kernel, nonlinearity, groups: u64, buffers: &[&wgpu::Buffer]| -> Result<(), Error> {
+                let (pipeline, grid) = (gpu.pipeline(kernel, nonlinearity)?, gpu.grid(groups)?);
+                let entries: Vec<_> = (0..)
+                    .zip(buffers)
+                    .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                        binding,
+                        resource: buffer.as_entire_binding(),
+                    })
+                    .collect();
+                let bindings = gpu.scoped("binding buffers", |device, _| {
+                    device.create_bind_group(&wgpu::BindGroupDescriptor {
+                        label: None,
+                        layout: &pipeline.get_bind_group_layout(0),
+                        entries: &entries,
+                    })
+                })?;
+                steps.push(Step { pipeline, bindings, grid });
+                Ok(())
+            };
         if tokens > 0 && linear.tiles > 0 {
-            if let Some(gather) = &linear.gather
+            if let Some(quantizer) = linear.quantizer {
+                let (threads, packed) = (gpu.threads(), quantizer.integer.is_some());
+                let groups = quantizer.workgroups(tokens, threads);
+                let kernel = Kernel::Quantize { threads, gathered: linear.gather.is_some(), packed };
+                let x_stride = if linear.gather.is_some() { stride } else { stride / 4 };
+                let params = quantizer.params(tokens, linear.shape.1, x_stride, linear.lines)?;
+                let params = gpu.uniform("parameters", params)?;
+                let mut buffers = vec![&params, &x];
+                if let Some(gather) = &linear.gather {
+                    buffers.extend([&gather.columns, &gather.inverse]);
+                }
+                buffers.extend([&gathered, &x_scales]);
+                add(kernel, Nonlinearity::None, groups, &buffers)?;
+            } else if let Some(gather) = &linear.gather
                 && gathered_stride > 0
             {
                 let params = GatherParams {
@@ -93,7 +131,7 @@ impl<'a> Workspace<'a> {
                 let across = (gathered_stride as u64 / 4).div_ceil(u64::from(GATHER_THREADS));
                 let params = gpu.uniform("parameters", params)?;
                 let buffers = [&params, &x, &gather.columns, &gather.inverse, &gathered];
-                add(Kernel::Gather, across.saturating_mul(tokens as u64), &buffers)?;
+                add(Kernel::Gather, Nonlinearity::None, across.saturating_mul(tokens as u64), &buffers)?;
             }
             if rank > 0 {
                 let side = if tokens == 1 { 1 } else { 4 };
@@ -101,17 +139,20 @@ impl<'a> Workspace<'a> {
                     tokens: tokens_u32,
                     rank: narrow("rank", rank)?,
                     stride: narrow("columns", stride / 4)?,
-                    unused: 0,
+                    z_stride: narrow("rank", terms)?,
                 };
                 let (across, down) = (rank.div_ceil(side), tokens.div_ceil(side));
                 let kernel = Kernel::Project { threads: gpu.threads(), side: narrow("side", side)? };
                 let params = gpu.uniform("parameters", params)?;
-                add(kernel, product(&[across, down]), &[&params, &x, &linear.right, &z])?;
+                add(kernel, Nonlinearity::None, product(&[across, down]), &[&params, &x, &linear.right, &z])?;
             }
             let (kernel, groups) = linear.plan(tokens);
+            // The last kernel's alone.
+            let last = linear.nonlinearity;
+            let main = if linear.sparse.is_some() { Nonlinearity::None } else { last };
             let (input, input_stride) =
-                if linear.gather.is_some() { (&gathered, gathered_stride) } else { (&x, stride) };
-            let (tiles, rank) = (narrow("rows", linear.tiles)?, narrow("rank", rank)?);
+                if gathered_stride > 0 { (&gathered, gathered_stride) } else { (&x, stride) };
+            let (tiles, rank) = (narrow("rows", linear.tiles)?, narrow("rank", terms)?);
             let x_stride = narrow("columns", input_stride / 4)?;
             if let Some(coded) = &linear.coded {
                 let &Coded { rows, blocks, window, outliers, .. } = coded;
@@ -120,7 +161,28 @@ impl<'a> Workspace<'a> {
                 let params = gpu.uniform("parameters", params)?;
                 let Coded { codes, columns, values, row_parts, .. } = coded;
                 let buffers = [&params, codes, columns, values, row_parts, input, &linear.left, &z, &y];
-                add(kernel, groups, &buffers)?;
+                add(kernel, main, groups, &buffers)?;
+            } else if let Some(quantizer) = linear.quantizer
+                && let Some(integer) = quantizer.integer
+            {
+                let params = IntegerParams {
+                    tiles,
+                    lines: narrow("columns", linear.lines)?,
+                    groups: narrow("groups", linear.groups)?,
+                    group_shift: linear.shift,
+                    tokens: tokens_u32,
+                    x_groups: narrow("groups", quantizer.groups)?,
+                    x_shift: integer.shift,
+                    rank,
+                    segment_shift: integer.segment_shift,
+                    unused0: 0,
+                    unused1: 0,
+                    unused2: 0,
+                };
+                let params = gpu.uniform("parameters", params)?;
+                let (codes, scales, zeros) = (&linear.codes, &linear.scales, &linear.zeros);
+                let buffers = [&params, codes, scales, zeros, &gathered, &x_scales, &linear.left, &z, &y];
+                add(kernel, main, groups, &buffers)?;
             } else {
                 let params = SplitParams {
                     tiles,
@@ -134,12 +196,12 @@ impl<'a> Workspace<'a> {
                 };
                 let params = gpu.uniform("parameters", params)?;
                 let (codes, scales, zeros) = (&linear.codes, &linear.scales, &linear.zeros);
-                add(kernel, groups, &[&params, codes, scales, zeros, input, &linear.left, &z, &y])?;
+                add(kernel, main, groups, &[&params, codes, scales, zeros, input, &linear.left, &z, &y])?;
             }
             if let Some(sparse) = &linear.sparse {
                 let (kernel, params, groups) = sparse.plan(gpu, tokens, stride)?;
                 let params = gpu.uniform("parameters", params)?;
-                add(kernel, groups, &[&params, &sparse.indices, &sparse.values, &x, &y])?;
+                add(kernel, last, groups, &[&params, &sparse.indices, &sparse.values, &x, &y])?;
             }
         }
         Ok(Self { linear, tokens, x, y, written, steps })
@@ -163,11 +225,20 @@ impl<'a> Workspace<'a> {
     /// Copies activations to the device.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] when `x` is not `[tokens, in]`, and whatever the device reports.
+    /// [`Error::ShapeMismatch`] when `x` is not `[tokens, in]`; [`rankbit_quant::Error::ActivationNonFinite`] for a NaN or
+    /// infinity when the split quantizes its inputs (those that arise on the device, by smoothing or in a caller's own
+    /// buffer, make the token's result NaN); and whatever the device reports.
     pub fn write(&self, x: MatRef<'_, f32>) -> Result<(), Error> {
         let (expected, found) = ((self.tokens, self.linear.shape.1), (x.nrows(), x.ncols()));
         if expected != found {
             return Err(Error::ShapeMismatch { what: "activations", expected, found });
+        }
+        if self.linear.quantizer.is_some() {
+            for (token, row) in x.row_iter().enumerate() {
+                if let Some(feature) = row.iter().position(|value| !value.is_finite()) {
+                    return Err(rankbit_quant::Error::ActivationNonFinite { token, feature }.into());
+                }
+            }
         }
         let stride = x.ncols().div_ceil(COLUMNS) * COLUMNS;
         let mut rows = vec![0.0_f32; x.nrows() * stride];
@@ -201,17 +272,33 @@ impl<'a> Workspace<'a> {
         Ok(Mat::from_fn(self.tokens, out, |t, o| values.get(t * stride + o).copied().unwrap_or(f32::NAN)))
     }
 
+    /// Where activations are read, `[tokens, in rounded up to 8]` of f32 with zeros in the padding: for kernels or
+    /// copies of the caller that put them there.
+    pub const fn input(&self) -> &wgpu::Buffer {
+        &self.x
+    }
+
+    /// Where the result is written, `[tokens, out rounded up to 16]` of f32.
+    pub const fn output(&self) -> &wgpu::Buffer {
+        &self.y
+    }
+
+    /// Adds the product's dispatches to a command encoder of this device, as one compute pass: what is in
+    /// [`Workspace::input`] when they run is multiplied into [`Workspace::output`]. Nothing is submitted or awaited; an
+    /// encoder of another device is an error of wgpu's when it is finished.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for step in &self.steps {
+            pass.set_pipeline(&step.pipeline);
+            pass.set_bind_group(0, &step.bindings, &[]);
+            pass.dispatch_workgroups(step.grid[0], step.grid[1], 1);
+        }
+    }
+
     fn submit(&self) -> Result<(), Error> {
         self.linear.gpu.scoped("the product", |device, queue| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for step in &self.steps {
-                    pass.set_pipeline(&step.pipeline);
-                    pass.set_bind_group(0, &step.bindings, &[]);
-                    pass.dispatch_workgroups(step.grid[0], step.grid[1], 1);
-                }
-            }
+            self.encode(&mut encoder);
             queue.submit([encoder.finish()]);
         })
     }
@@ -227,4 +314,20 @@ impl<'a> Workspace<'a> {
         }
         Ok(None)
     }
+}
+
+/// Whether a buffer of the caller's holds `words` 32-bit words and kernels may use it.
+fn fits(what: &'static str, buffer: &wgpu::Buffer, words: u64, gpu: &Gpu) -> Result<(), Error> {
+    let (has, needed) = (buffer.size(), words.max(4).saturating_mul(4));
+    let limit = gpu.limits().binding_bytes;
+    if has < needed {
+        return Err(Error::Buffer { what, reason: format!("{has} bytes, {needed} needed") });
+    }
+    if has > limit {
+        return Err(Error::LimitExceeded { what, needed: has, limit });
+    }
+    if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+        return Err(Error::Buffer { what, reason: "not made with the usage STORAGE".to_owned() });
+    }
+    Ok(())
 }
