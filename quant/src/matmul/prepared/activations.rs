@@ -356,7 +356,9 @@ impl Place<'_> {
         if stride == 1 {
             self.lanes[..natural.len()].copy_from_slice(natural);
         } else {
-            for (lane, q) in self.lanes[at..].iter_mut().step_by(stride).zip(natural) {
+            // Without columns there is not even one lane for each token.
+            let first = at.min(self.lanes.len());
+            for (lane, q) in self.lanes[first..].iter_mut().step_by(stride).zip(natural) {
                 *lane = *q;
             }
         }

@@ -292,6 +292,7 @@ fn bad_input_is_refused() {
     prepared.multiply(0..2, &inputs, &mut Output::new(&mut [], 0, 20).unwrap(), &Plain).unwrap();
     for shape in [(0, 5), (5, 0)] {
         let empty = Prepared::new(&stored(shape, &scheme::UINT4)).unwrap();
+        let mut inputs = PreparedActivations::new();
         inputs.quantize(&empty, &vec![1.0; 3 * shape.1], 3, ScaleOf::Token).unwrap();
         let mut y = vec![7.0; 3 * shape.0];
         empty
