@@ -3,6 +3,7 @@
 #[cfg(feature = "file")]
 pub mod file;
 pub mod matmul;
+pub mod prepared;
 
 use crate::{Error, LowRank};
 use alloc::{vec, vec::Vec};

@@ -6,7 +6,7 @@ use rankbit_lowrank::{Error, Input, Split, fit, preset, split::matmul};
 use rankbit_quant::{FloatFormat, Group, scheme};
 
 /// `γ·|X|·(|Q̃·Tᵀ| + |L|·|R|)ᵀ` elementwise, with the documented constant.
-fn bound(split: &Split, x: MatRef<'_, f32>) -> Mat<f64> {
+pub(crate) fn bound(split: &Split, x: MatRef<'_, f32>) -> Mat<f64> {
     let (out, features) = split.shape();
     let mut magnitude = Mat::<f64>::zeros(out, features);
     if let Some(base) = split.base() {

@@ -16,6 +16,7 @@ const WIDTH: usize = 16;
 const WIDEST: usize = 176;
 
 /// A core of order m as the kernel reads it.
+#[derive(Clone, Debug)]
 pub(super) struct Core<T> {
     order: usize,
     /// Columns, [`WIDTH`] at a time: group p holds m rows of its lanes; missing columns are 0.

@@ -168,7 +168,7 @@ impl Hadamard {
     /// [`Error::ShapeMismatch`] when the length is not a multiple of n.
     pub fn forward_slice<T: Scalar>(&self, rows: &mut [T]) -> Result<(), Error> {
         self.check_slice(rows.len())?;
-        Prepared::new(self, false).run(rows);
+        PreparedHadamard::new(self, false).run(rows);
         Ok(())
     }
 
@@ -178,8 +178,13 @@ impl Hadamard {
     /// As [`Hadamard::forward_slice`].
     pub fn inverse_slice<T: Scalar>(&self, rows: &mut [T]) -> Result<(), Error> {
         self.check_slice(rows.len())?;
-        Prepared::new(self, true).run(rows);
+        PreparedHadamard::new(self, true).run(rows);
         Ok(())
+    }
+
+    /// [`Hadamard::forward_slice`] for many calls.
+    pub fn prepare<T: Scalar>(&self) -> PreparedHadamard<T> {
+        PreparedHadamard::new(self, false)
     }
 
     fn check_slice(&self, len: usize) -> Result<(), Error> {
@@ -194,7 +199,7 @@ impl Hadamard {
             let expected = (a.nrows(), self.size);
             return Err(Error::ShapeMismatch { what: "rows to rotate", expected, found: a.shape() });
         }
-        let prepared = Prepared::new(self, inverse);
+        let prepared = PreparedHadamard::new(self, inverse);
         let rows = a.nrows();
         if a.col_stride() == 1 {
             for i in 0..rows {
@@ -221,8 +226,9 @@ impl Hadamard {
 /// Rows that are worked on together where a row's entries do not lie side by side.
 const TILE: usize = 16;
 
-/// A rotation in one direction and element type.
-struct Prepared<T> {
+/// A rotation in one direction and element type, for many rows; from [`Hadamard::prepare`].
+#[derive(Clone, Debug)]
+pub struct PreparedHadamard<T> {
     size: usize,
     block: usize,
     core: kernel::Core<T>,
@@ -232,7 +238,21 @@ struct Prepared<T> {
     after: Vec<T>,
 }
 
-impl<T: Scalar> Prepared<T> {
+impl<T: Scalar> PreparedHadamard<T> {
+    /// A ← A·T of rows that lie one after another. Nothing is allocated.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] when the length is no multiple of the rotation's size.
+    pub fn apply(&self, rows: &mut [T]) -> Result<(), Error> {
+        let size = self.size;
+        if rows.len().checked_rem(size).unwrap_or(rows.len()) != 0 {
+            let (expected, found) = ((1, size), (1, rows.len()));
+            return Err(Error::ShapeMismatch { what: "rows to rotate", expected, found });
+        }
+        self.run(rows);
+        Ok(())
+    }
+
     fn new(rotation: &Hadamard, inverse: bool) -> Self {
         let scale = T::from_f64(1.0 / libm::sqrt(rotation.block.max(1) as f64));
         let signed = |positive: T| rotation.signed(positive);

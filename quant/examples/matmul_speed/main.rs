@@ -3,13 +3,16 @@
 //! ```text
 //! cargo run --release -p rankbit-quant --example matmul_speed [-- FORMAT,FORMAT… [TOKENS,TOKENS…]]
 //! ```
-//! A matrix of 4096×4096, 8-bit inputs quantized anew each time, one thread. As many copies of the matrix as exceed the
+//! A matrix of 4096×4096, 8-bit inputs quantized anew each time, one thread. `FORMAT-token` has one scale for the inputs of
+//! a token instead of one for each group, `FORMAT-float` inputs that stay floats. As many copies of the matrix as exceed the
 //! caches take turns, so that every byte comes from memory. Times are CPU times of the thread, the least of many;
 //! the limits are measured in between: reading as many bytes, and multiplying and adding in registers.
 
 mod limits;
 
-use rankbit_quant::matmul::prepared::{Output, Plain, Prepared, PreparedActivations, ScaleOf};
+use rankbit_quant::matmul::prepared::{
+    FloatActivations, Output, Plain, Prepared, PreparedActivations, ScaleOf,
+};
 use rankbit_quant::simd::Level;
 use rankbit_quant::{Scheme, nearest};
 
@@ -31,16 +34,18 @@ fn main() {
         "level", "format", "scales", "tokens", "ms", "GB/s", "of read", "GOP/s", "of peak"
     );
     for name in formats {
-        // "-token": one activation scale for each token.
-        let (base, scale_of, shown) = match name.strip_suffix("-token") {
-            Some(base) => (base, ScaleOf::Token, "token"),
-            None => (&*name, ScaleOf::Group, "group"),
+        let (base, inputs, shown) = if let Some(base) = name.strip_suffix("-token") {
+            (base, Inputs::Int8(ScaleOf::Token), "token")
+        } else if let Some(base) = name.strip_suffix("-float") {
+            (base, Inputs::Float, "float")
+        } else {
+            (&*name, Inputs::Int8(ScaleOf::Group), "group")
         };
         let scheme = Scheme::named(base).expect("a named format");
         let copies = copies(&scheme);
         for level in [Level::Avx512, Level::Avx2].into_iter().filter(|level| level.is_available()) {
             for &tokens in &tokens {
-                let best = measure(&copies, &memory, level, tokens, scale_of);
+                let best = measure(&copies, &memory, level, tokens, inputs);
                 let operations = 2.0 * (SHAPE.0 * SHAPE.1 * tokens) as f64;
                 let bytes = copies[0].bytes() as f64;
                 println!(
@@ -55,6 +60,13 @@ fn main() {
             }
         }
     }
+}
+
+/// What inputs become.
+#[derive(Clone, Copy)]
+enum Inputs {
+    Float,
+    Int8(ScaleOf),
 }
 
 fn copies(scheme: &Scheme) -> Vec<Prepared> {
@@ -73,18 +85,27 @@ struct Best {
     peak: f64,
 }
 
-fn measure(copies: &[Prepared], memory: &[u64], level: Level, tokens: usize, scale_of: ScaleOf) -> Best {
+fn measure(copies: &[Prepared], memory: &[u64], level: Level, tokens: usize, kind: Inputs) -> Best {
     let x: Vec<f32> = (0..tokens * SHAPE.1).map(|k| ((k * 101 + 7) % 997) as f32 / 498.0 - 1.0).collect();
-    let mut inputs = PreparedActivations::new();
+    let (mut inputs, mut floats) = (PreparedActivations::new(), FloatActivations::new());
     let mut y = vec![0.0; tokens * SHAPE.0];
     let mut best = Best { product: f64::MAX, read: f64::MAX, peak: 0.0 };
     let bytes = copies[0].bytes();
     let mut at = 0;
     let mut product = |weight: &Prepared| {
         level.run(|| {
-            inputs.quantize(weight, &x, tokens, scale_of).expect("finite inputs");
             let mut output = Output::new(&mut y, tokens, SHAPE.0).expect("room for all outputs");
-            weight.multiply(0..weight.tiles(), &inputs, &mut output, &Plain).expect("matching shapes");
+            let tiles = 0..weight.tiles();
+            match kind {
+                Inputs::Float => {
+                    floats.set(&x, (tokens, SHAPE.1)).expect("as many inputs");
+                    weight.multiply_floats(tiles, &floats, &mut output, &Plain).expect("matching shapes");
+                }
+                Inputs::Int8(scale_of) => {
+                    inputs.quantize(weight, &x, tokens, scale_of).expect("finite inputs");
+                    weight.multiply(tiles, &inputs, &mut output, &Plain).expect("matching shapes");
+                }
+            }
         });
     };
     // About three seconds for each.

@@ -28,12 +28,16 @@ mod composed;
 pub mod fold;
 #[cfg(feature = "solve")]
 mod permutation;
+#[cfg(feature = "solve")]
+mod prepared;
 mod smooth;
 
 #[cfg(feature = "solve")]
 pub use composed::Transform;
 #[cfg(feature = "solve")]
 pub use permutation::Permutation;
+#[cfg(feature = "solve")]
+pub use prepared::PreparedTransform;
 #[cfg(feature = "solve")]
 pub use rankbit_linalg::Hadamard;
 pub use smooth::Smooth;

@@ -173,6 +173,18 @@ impl PreparedActivations {
         grow(&mut self.natural, 0, lanes * LANES);
     }
 
+    /// Whether there is memory for `tokens` inputs of `weight`.
+    pub fn holds(&self, weight: &Prepared, tokens: usize) -> bool {
+        let plan = weight.plan();
+        let enough = |len: usize, each: usize| len >= tokens.saturating_mul(each);
+        enough(self.lanes.len(), plan.lanes())
+            && enough(self.scales.len().min(self.sums.len()), plan.groups)
+            && self.corrections.iter().all(|corrections| enough(corrections.len(), plan.groups))
+            && enough(self.pairs.len(), plan.all_chains())
+            && self.row.len() >= plan.shape.1
+            && self.natural.len() >= plan.lanes() * LANES
+    }
+
     /// Bytes that [`PreparedActivations::reserve`] takes for `tokens` inputs of `weight`.
     pub fn bytes(weight: &Prepared, tokens: usize) -> usize {
         let plan = weight.plan();
@@ -344,7 +356,9 @@ impl Place<'_> {
         if stride == 1 {
             self.lanes[..natural.len()].copy_from_slice(natural);
         } else {
-            for (lane, q) in self.lanes[at..].iter_mut().step_by(stride).zip(natural) {
+            // Without columns there is not even one lane for each token.
+            let first = at.min(self.lanes.len());
+            for (lane, q) in self.lanes[first..].iter_mut().step_by(stride).zip(natural) {
                 *lane = *q;
             }
         }

@@ -323,7 +323,7 @@ fn broadcast(bytes: &[u8; 16]) -> __m256i {
 /// `head` points to a line, or to two where the format is f32.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-unsafe fn floats(format: FloatFormat, head: *const Line, second: usize, part: usize) -> __m256 {
+pub(super) unsafe fn floats(format: FloatFormat, head: *const Line, second: usize, part: usize) -> __m256 {
     // SAFETY: a line is 32 + 32 bytes, one for each group, or 64 for the first and the next for the second.
     unsafe {
         let half = head.cast::<u8>().add(32 * second + 16 * part).cast();

@@ -115,6 +115,8 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
             // SAFETY: there is a correction for each group and token.
             *acc = _mm512_set1_epi32(unsafe { *correction.add(t) });
         }
+        // First, so that lines are read in their order. SAFETY: the head has the lines of scales.
+        let scales = unsafe { floats(plan.head, head, group % 2) };
         // Two chains of additions where there is one token to hide their latency behind.
         let mut second = _mm512_setzero_si512();
         for _ in 0..plan.lines(group) {
@@ -159,7 +161,6 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool>(
         // SAFETY: the head has the lines of scales, and of shifts where there are any; scales and sums are there for each
         // group and token.
         unsafe {
-            let scales = floats(plan.head, head, group % 2);
             let scaled = _mm512_mul_ps(scales, factor);
             for (t, (main, acc)) in main.iter_mut().zip(acc).enumerate() {
                 let by = if UNIFORM { scaled } else { _mm512_mul_ps(scaled, _mm512_set1_ps(*scale.add(t))) };
@@ -207,7 +208,7 @@ fn unsigned(plan: &Plan) -> __m512i {
 /// `head` points to a line, or to two where the format is f32.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn floats(format: FloatFormat, head: *const Line, second: usize) -> __m512 {
+pub(super) unsafe fn floats(format: FloatFormat, head: *const Line, second: usize) -> __m512 {
     // SAFETY: a line is 32 + 32 bytes, one for each group, or 64 for the first and the next for the second.
     unsafe {
         let half = head.cast::<u8>().add(32 * second).cast();

@@ -75,6 +75,8 @@ pub(crate) struct Plan {
     pub(crate) exact: [f32; 16],
     /// What a whole number is worth in units of the scale.
     pub(crate) factor: f32,
+    /// Codes are the weight rounded to 8 bits, not its own.
+    pub(crate) rounded: bool,
     /// Columns of a group; the last may be short.
     pub(crate) group: usize,
     /// Groups of a row.
@@ -152,10 +154,16 @@ impl Plan {
         self
     }
 
-    const fn lines_of(&self, columns: usize) -> usize {
+    /// Lines of so many columns of a group, a multiple of eight.
+    pub(crate) const fn lines_of(&self, columns: usize) -> usize {
+        columns / self.columns_of_line()
+    }
+
+    /// Columns of a line.
+    pub(crate) const fn columns_of_line(&self) -> usize {
         match self.kind {
-            Kind::Nibbles | Kind::Table => columns / 8,
-            Kind::Bytes => columns / 4,
+            Kind::Nibbles | Kind::Table => 8,
+            Kind::Bytes => 4,
         }
     }
 

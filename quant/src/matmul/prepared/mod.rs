@@ -15,9 +15,9 @@
 //! | `mxfp4`, `nvfp4`, `iq4_nl`, `binary` | by table: E2M1 doubled, the numbers of IQ4_NL | 1/2, 1 | yes |
 //! | `nf2` … `nf4`, `af4`, `bnb-fp4` | by table, rounded: f·w is within 0.004 of the table (0.0053 for the smallest of `bnb-fp4`), whose largest is 1 | by least squares | no |
 //! | `int5` … `int8`, `uint5` … `uint8`, `q3_k`, `q5_0`, `q5_1`, `q8_0`, `q5_k`, `q6_k`, `mxint8`, `mxfp6-e2m3` | a byte (`q3_k` 4 bits) | a power of two | yes |
+//! | `fp8-*`, `mxfp8-*`, `mxfp6-e3m2`, `e8p` …, `trellis*` | a byte: the decoded weight rounded, 64 columns to a scale; within 0.4 % of the largest of them | 1 | no |
 //!
 //! Scales and zero points are stored as f16 where all are f16, else as bf16 where all are, else as f32: no rounding.
-//! Unsupported: vector codes, and 8-bit floats and E3M2, which are no whole multiples in 8 bits.
 //!
 //! # Accuracy
 //! Sums of a group are exact. Their scaled values are added in f32, group after group, with one rounding for the product
@@ -27,6 +27,12 @@
 //!
 //! Inputs that are not finite are refused ([`Error::ActivationNonFinite`]); outputs that
 //! leave f32 are infinite or NaN.
+//!
+//! # Floats
+//! [`Prepared::multiply_floats`] takes inputs as they are ([`FloatActivations`]: f32, f16, bf16) and multiplies with
+//! `Ŵ` as decoded, tables exactly; formats that were rounded are refused. Elementwise `|Δ| ≤ γ·|X|·|Ŵ|ᵀ`,
+//! `γ = K·u/(1 − K·u)`, `K` = in + 5; where the format has a minimum m, with `|Ŵ| + 2·|m|` for `|Ŵ|`. The bits are the
+//! same for any number of threads, and on AVX2 and AVX-512 for the same tokens.
 //!
 //! ```
 //! use rankbit_quant::matmul::prepared::{Output, Plain, Prepared, PreparedActivations, ScaleOf};
@@ -54,6 +60,7 @@ mod activations;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod float;
 mod layout;
 mod output;
 mod pack;
@@ -69,6 +76,7 @@ pub use activations::{Input, PreparedActivations, ScaleOf};
 use activations::{TOKENS, Tokens};
 use alloc::vec::Vec;
 use core::ops::Range;
+pub use float::{FloatActivations, PreparedDense};
 use layout::{Line, Plan, ROWS};
 pub use output::{Epilogue, Output, Plain};
 
@@ -87,8 +95,8 @@ impl Prepared {
     /// Brings `weight` into the kernels' order. Cost O(out · in).
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for vector codes, for codes of more than 4 bits that are no whole multiples in 8 bits, and
-    /// for groups of more than 32768 columns that are not the whole row; [`Error::TooLarge`] when a size overflows.
+    /// [`Error::Unsupported`] for groups of more than 32768 columns that are not the whole row; [`Error::TooLarge`] when a
+    /// size overflows.
     pub fn new(weight: &Quantized) -> Result<Self, Error> {
         let (plan, lines) = pack::prepare(weight)?;
         Ok(Self { plan, lines })
@@ -102,6 +110,11 @@ impl Prepared {
     /// Tiles of 16 rows.
     pub const fn tiles(&self) -> usize {
         self.plan.tiles()
+    }
+
+    /// Whether codes are the weight's own, or its decoded numbers [rounded to 8 bits](self#kinds).
+    pub const fn is_rounded(&self) -> bool {
+        self.plan.rounded
     }
 
     /// Columns under one scale; the last group may be short.

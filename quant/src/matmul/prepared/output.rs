@@ -4,7 +4,7 @@ use super::layout::ROWS;
 use crate::{Error, rows};
 use core::marker::PhantomData;
 
-/// Outputs of up to 8 tokens × 16 rows, in registers or the first cache, before they are stored.
+/// Outputs of up to 8 tokens (32 where inputs are floats) × 16 rows, in registers or the first cache, before they are stored.
 ///
 /// Both hooks get the first row of the tile, the first token, and one array of 16 rows for each token. Rows past the
 /// matrix's last are there too; what they hold is not stored.

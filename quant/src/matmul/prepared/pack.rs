@@ -1,11 +1,17 @@
 //! From planar codes and GGUF blocks to tiles.
+//!
+//! Codes that are no whole multiples in 8 bits are decoded and rounded, 64 columns at a time:
+//! `q = rne(ŵ/s)`, s = max|ŵ|/127 rounded to f16 where that is a normal number: `|ŵ − s·q| ≤ s/2·(1 + 2⁻⁴)`.
 
 use super::layout::{Kind, Line, Plan, ROWS, STEP, Shift, Sizes};
 use crate::{Code, Error, FloatFormat, Layout, Quantized, ZeroPoint, pack};
 use alloc::{vec, vec::Vec};
+use half::f16;
 
 /// Groups are cut to this many columns where all share one scale.
 const WIDEST: usize = 256;
+/// Columns under one scale where weights are rounded to 8 bits.
+const ROUNDED: usize = 64;
 /// Columns of a group at most: its sums fit 32 bits.
 const LARGEST: usize = 1 << 15;
 
@@ -44,6 +50,8 @@ struct Source<'a> {
     shift: Shift,
     /// Columns that share a scale.
     size: usize,
+    /// Scales and codes of the weight rounded to 8 bits, `[out][groups]` and `[out][in]`.
+    rounded: Option<(Vec<f32>, Vec<u8>)>,
 }
 
 impl<'a> Source<'a> {
@@ -68,6 +76,7 @@ impl<'a> Source<'a> {
             factor: 1.0,
             shift,
             size,
+            rounded: None,
         };
         match code {
             Code::Int { bits, signed } => {
@@ -77,8 +86,10 @@ impl<'a> Source<'a> {
                 source.recode = core::array::from_fn(|code| code.to_le_bytes()[0].wrapping_add(added));
             }
             Code::Table(_) | Code::MiniFloat(_) | Code::Fixed if code.bits() <= 4 => source.table(),
-            Code::Table(_) | Code::MiniFloat(_) | Code::Fixed => source.whole()?,
-            Code::Trellis(_) | Code::Lattice(_) => return Err(unsupported("vector codes")),
+            Code::Table(_) | Code::MiniFloat(_) | Code::Fixed if source.whole() => {}
+            Code::Table(_) | Code::MiniFloat(_) | Code::Fixed | Code::Trellis(_) | Code::Lattice(_) => {
+                source.round()?;
+            }
         }
         Ok(source)
     }
@@ -92,8 +103,8 @@ impl<'a> Source<'a> {
         self.recode = core::array::from_fn(|at| at.to_le_bytes()[0]);
     }
 
-    /// Codes of more bits whose numbers are whole multiples of a power of two.
-    fn whole(&mut self) -> Result<(), Error> {
+    /// Codes of more bits whose numbers are whole multiples of a power of two; `false` when they are not.
+    fn whole(&mut self) -> bool {
         let code = self.weight.scheme().code;
         let count = 1_usize << code.bits().min(8);
         let value = |at: usize| code.value(at.to_le_bytes()[0]);
@@ -104,14 +115,35 @@ impl<'a> Source<'a> {
             })
         };
         let units = (0..9).map(|shift| 1.0 / f32::from(1_u16 << shift));
-        let unit = units.into_iter().find(|&unit| fits(unit));
-        let unit =
-            unit.ok_or(unsupported("codes of more than 4 bits that are no whole multiples in 8 bits"))?;
+        let Some(unit) = units.into_iter().find(|&unit| fits(unit)) else { return false };
         self.kind = Kind::Bytes;
         self.factor = unit;
         for (at, recode) in self.recode.iter_mut().enumerate().take(count) {
             *recode = whole(value(at) / unit).unwrap_or(0).to_le_bytes()[0] ^ 0x80;
         }
+        true
+    }
+
+    /// The weight itself in 8 bits.
+    fn round(&mut self) -> Result<(), Error> {
+        let (out, features) = self.weight.shape();
+        let len = out.checked_mul(features).ok_or(Error::TooLarge { what: "prepared matrix" })?;
+        let mut values = vec![0.0; len];
+        self.weight.dequantize_into(&mut values)?;
+        let (mut scales, mut codes) = (Vec::new(), vec![0; len]);
+        for (values, codes) in values.chunks(features.max(1)).zip(codes.chunks_mut(features.max(1))) {
+            for (values, codes) in values.chunks(ROUNDED).zip(codes.chunks_mut(ROUNDED)) {
+                let scale = rounded_scale(values.iter().fold(0.0, |top: f32, w| top.max(w.abs())) / 127.0);
+                for (code, w) in codes.iter_mut().zip(values) {
+                    let q = if scale > 0.0 { (w / scale).clamp(-127.0, 127.0) } else { 0.0 };
+                    let q = whole(crate::code::int::round_ties_even(q)).unwrap_or(0);
+                    *code = q.to_le_bytes()[0] ^ 0x80;
+                }
+                scales.push(scale);
+            }
+        }
+        (self.kind, self.shift, self.size) = (Kind::Bytes, Shift::None, ROUNDED);
+        self.rounded = Some((scales, codes));
         Ok(())
     }
 
@@ -140,6 +172,7 @@ impl<'a> Source<'a> {
             offset,
             exact: self.exact,
             factor: self.factor,
+            rounded: self.rounded.is_some(),
             group,
             groups: shape.1.div_ceil(group),
             chain,
@@ -166,6 +199,9 @@ impl<'a> Source<'a> {
 
     /// Scale, and zero point or minimum, of a group of the plan.
     fn floats(&self, plan: &Plan, row: usize, group: usize) -> (f32, f32) {
+        if let Some((scales, _)) = &self.rounded {
+            return (scales[row * plan.groups + group], 0.0);
+        }
         let column = group * plan.group;
         match self.weight.scheme().layout {
             Layout::Planar => {
@@ -183,7 +219,9 @@ impl<'a> Source<'a> {
     /// Row `row` of the matrix as row `at` of a tile.
     fn row(&self, plan: &Plan, row: usize, at: usize, tile: &mut [Line], codes: &mut [u8]) {
         let exists = row < plan.shape.0;
-        if exists {
+        if let Some((_, rounded)) = self.rounded.as_ref().filter(|_| exists) {
+            codes.copy_from_slice(&rounded[row * codes.len()..][..codes.len()]);
+        } else if exists {
             match self.weight.scheme().layout {
                 Layout::Planar => {
                     pack::unpack(self.weight.row_codes(row), self.weight.scheme().code.bits(), codes)
@@ -202,11 +240,18 @@ impl<'a> Source<'a> {
             let columns = group * plan.group..((group + 1) * plan.group).min(plan.shape.1);
             let stored = if exists { &codes[columns] } else { &[] };
             for column in 0..plan.columns(group) {
-                let code = stored.get(column).map_or(plan.filler(), |&code| self.recode[usize::from(code)]);
+                let recoded = |&code: &u8| if plan.rounded { code } else { self.recode[usize::from(code)] };
+                let code = stored.get(column).map_or(plan.filler(), recoded);
                 plan.set_code(tile, (group, at, column), code);
             }
         }
     }
+}
+
+/// `scale` as f16 where that is a normal number.
+fn rounded_scale(scale: f32) -> f32 {
+    let short = f16::from_f32(scale);
+    if short.is_normal() { short.to_f32() } else { scale }
 }
 
 /// `x` as a whole number of 8 bits, if it is one.
