@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`exact()`], [`exact_gradient`] | online softmax; causal, masks, biases, grouped-query heads | n·s |
 //! | [`neighborhood()`], [`neighborhood_gradient`] | windows on a line, a plane or in a volume, with NATTEN's stride, dilation, causal axes and extra keys | n·window |
+//! | [`vision`] | polarized self-attention, position attention: blocks of vision networks | their tables |
 //! | [`mod@reference`] | the formula in f64 | n·s |
 //!
 //! Operands are strided [`View`]s of shape `[batch, heads, tokens, head_dim]`, f32 or f64; results are contiguous [`Tensor`]s. No
@@ -57,6 +58,7 @@ mod parallel;
 pub mod reference;
 mod tensor;
 mod tile;
+pub mod vision;
 
 pub use error::Error;
 pub use exact::{ExactOptions, exact, exact_gradient};

@@ -3,3 +3,4 @@
 mod common;
 mod exact;
 mod neighborhood;
+mod vision;
