@@ -140,7 +140,7 @@ impl<T: Element> Tape<T> {
             let first = data.len();
             data.extend(line.iter().map(|&x| Float::exp(x - max)));
             let sum = total(&data[first..]);
-            data[first..].iter_mut().for_each(|x| *x = *x / sum);
+            data[first..].iter_mut().for_each(|x| *x /= sum);
         }
         let value = Matrix { data, ..*from };
         self.push(Op::Softmax(a), value)
@@ -159,7 +159,7 @@ impl<T: Element> Tape<T> {
         let mut one = Matrix { rows: 1, columns: from.columns, data: vec![T::from_f64(0.0); from.columns] };
         one = one.folded(from);
         let count = T::from_f64(from.rows as f64);
-        one.data.iter_mut().for_each(|x| *x = *x / count);
+        one.data.iter_mut().for_each(|x| *x /= count);
         self.push(Op::Mean(a), one)
     }
 
