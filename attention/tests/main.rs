@@ -8,3 +8,4 @@ mod memory;
 mod neighborhood;
 mod relative_position;
 mod scatterbrain;
+mod vision;

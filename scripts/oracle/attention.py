@@ -68,15 +68,16 @@ def neighborhood(seed, d, axes):
     return found | {"axes": [dict(zip(names, axis)) for axis in axes]}
 
 
-print(json.dumps({"exact": [
-    exact(0, 1, 2, 2, 7, 7, 4, 4, False, False),
-    exact(1, 2, 2, 1, 5, 9, 3, 2, True, False),
-    exact(2, 1, 1, 1, 6, 4, 8, 3, False, True),
-    exact(3, 1, 4, 2, 3, 5, 4, 5, True, True),
-], "neighborhood": [
-    neighborhood(0, 3, [(11, 4, 1, 2, False)]),
-    neighborhood(1, 2, [(13, 5, 3, 2, True)]),
-    neighborhood(2, 4, [(6, 3, 1, 1, False), (7, 3, 2, 2, False)]),
-    neighborhood(3, 2, [(5, 2, 2, 1, True), (6, 5, 1, 1, False)]),
-    neighborhood(4, 2, [(3, 2, 1, 1, True), (4, 2, 1, 2, False), (5, 3, 3, 1, False)]),
-]}))
+if __name__ == "__main__":
+    print(json.dumps({"exact": [
+        exact(0, 1, 2, 2, 7, 7, 4, 4, False, False),
+        exact(1, 2, 2, 1, 5, 9, 3, 2, True, False),
+        exact(2, 1, 1, 1, 6, 4, 8, 3, False, True),
+        exact(3, 1, 4, 2, 3, 5, 4, 5, True, True),
+    ], "neighborhood": [
+        neighborhood(0, 3, [(11, 4, 1, 2, False)]),
+        neighborhood(1, 2, [(13, 5, 3, 2, True)]),
+        neighborhood(2, 4, [(6, 3, 1, 1, False), (7, 3, 2, 2, False)]),
+        neighborhood(3, 2, [(5, 2, 2, 1, True), (6, 5, 1, 1, False)]),
+        neighborhood(4, 2, [(3, 2, 1, 1, True), (4, 2, 1, 2, False), (5, 3, 3, 1, False)]),
+    ]}))
