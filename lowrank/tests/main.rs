@@ -9,6 +9,7 @@ mod forms;
 mod fuzz;
 mod hawq;
 mod matmul;
+mod oracle;
 mod plan;
 mod presets;
 mod relevance;
