@@ -8,6 +8,7 @@
 //! | [`Metric`], [`MetricRoot`] | ‖E‖²_M = Σᵢ rowᵢ·eᵢ H eᵢᵀ, and a root of it that survives rank deficiency |
 //! | [`Moments`] | XᵀX and friends of a layer's inputs, one pass over the tokens |
 //! | [`ErrorFeedback`] | the column-by-column sweep of GPTQ, LDLQ and SparseGPT, and its coordinate descent |
+//! | [`ldu`](mod@ldu) | P·A·Q = L·D·U by partial, rook or complete pivoting, whole or cut to a rank |
 //! | [`robust_pca`] | a low-rank matrix plus a sparse one |
 //! | [`tucker`](mod@tucker) | Tucker's decomposition of a tensor, over all modes or some |
 //! | [`solve_spd`] | small symmetric positive definite systems |
@@ -64,7 +65,9 @@ pub use faer;
 mod dense;
 mod error;
 pub mod hadamard;
+mod instructions;
 pub mod knapsack;
+pub mod ldu;
 pub mod metric;
 pub mod moments;
 pub mod random;
@@ -79,6 +82,7 @@ pub mod tucker;
 
 pub use error::Error;
 pub use hadamard::Hadamard;
+pub use ldu::{Ldu, LduInfo, LduOptions, Pivoting, ldu};
 pub use metric::{ColumnMetric, Metric, MetricRoot};
 pub use moments::{MomentKinds, MomentParts, Moments};
 pub use random::Stream;

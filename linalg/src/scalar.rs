@@ -1,47 +1,33 @@
 //! The two element types, behind one bound.
 
 mod sealed {
-    /// Scales a row and runs its first butterflies; false when it did nothing.
-    pub(super) type Butterflies<T> = fn(&mut [T], &[T]) -> bool;
+    #![expect(private_interfaces, reason = "a sealed trait's methods are for this crate alone")]
 
     pub trait Sealed: Sized {
-        /// For rows in blocks of `block`: the first Hadamard butterflies in vector registers, and the distance of the
-        /// next.
-        fn butterflies_in_registers(block: usize) -> Option<(usize, Butterflies<Self>)>;
+        /// Rotates rows by a Hadamard matrix.
+        fn rotate(rows: crate::hadamard::Rows<'_, Self>);
 
-        /// The butterflies at distance `half` and beyond of each `block` entries of `row`.
-        fn butterflies(row: &mut [Self], block: usize, half: usize);
+        /// `target ← target − Σⱼ factorⱼ·columnⱼ`; returns its largest modulus.
+        fn combine(target: &mut [Self], columns: &[&[Self]], factors: &[Self]) -> Self;
     }
 
     impl Sealed for f32 {
-        fn butterflies(row: &mut [Self], block: usize, half: usize) {
-            crate::hadamard::single_butterflies(row, block, half);
+        fn combine(target: &mut [Self], columns: &[&[Self]], factors: &[Self]) -> Self {
+            pulp::Arch::new().dispatch(crate::ldu::Combine { target, columns, factors })
         }
 
-        #[cfg(target_arch = "x86_64")]
-        fn butterflies_in_registers(block: usize) -> Option<(usize, Butterflies<Self>)> {
-            (block >= 8).then_some((8, crate::hadamard::x86::single))
-        }
-
-        #[cfg(not(target_arch = "x86_64"))]
-        fn butterflies_in_registers(_: usize) -> Option<(usize, Butterflies<Self>)> {
-            None
+        fn rotate(rows: crate::hadamard::Rows<'_, Self>) {
+            crate::hadamard::single(rows);
         }
     }
 
     impl Sealed for f64 {
-        fn butterflies(row: &mut [Self], block: usize, half: usize) {
-            crate::hadamard::double_butterflies(row, block, half);
+        fn combine(target: &mut [Self], columns: &[&[Self]], factors: &[Self]) -> Self {
+            pulp::Arch::new().dispatch(crate::ldu::Combine { target, columns, factors })
         }
 
-        #[cfg(target_arch = "x86_64")]
-        fn butterflies_in_registers(block: usize) -> Option<(usize, Butterflies<Self>)> {
-            (block >= 4).then_some((4, crate::hadamard::x86::double))
-        }
-
-        #[cfg(not(target_arch = "x86_64"))]
-        fn butterflies_in_registers(_: usize) -> Option<(usize, Butterflies<Self>)> {
-            None
+        fn rotate(rows: crate::hadamard::Rows<'_, Self>) {
+            crate::hadamard::double(rows);
         }
     }
 }

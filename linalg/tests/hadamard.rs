@@ -231,6 +231,30 @@ fn columns_are_the_rows_of_the_transpose() {
     }
 }
 
+/// Rows that do not lie side by side give the bits of rows that do, whole tiles of them and parts.
+#[test]
+fn layouts_give_the_same_bits() {
+    for n in [1, 2, 4, 24, 64, 100, 172, 256] {
+        for count in [1, 15, 16, 17, 40] {
+            let rotation = Hadamard::new(n).with_signs(4);
+            let x = single(gaussian(count, n, n as u64).as_ref());
+            for inverse in [false, true] {
+                let mut rows: Vec<f32> = (0..count * n).map(|at| x[(at / n, at % n)]).collect();
+                let mut columns = x.clone();
+                if inverse {
+                    rotation.inverse_slice(&mut rows).unwrap();
+                    rotation.inverse(columns.as_mut()).unwrap();
+                } else {
+                    rotation.forward_slice(&mut rows).unwrap();
+                    rotation.forward(columns.as_mut()).unwrap();
+                }
+                let rows = Mat::from_fn(count, n, |i, j| rows[i * n + j]);
+                assert_eq!(rows, columns, "{count} rows of {n}");
+            }
+        }
+    }
+}
+
 /// Values near the end of the range survive, NaN spreads over its row and no further.
 #[test]
 fn extreme_values() {

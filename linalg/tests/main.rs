@@ -2,8 +2,10 @@
 
 mod hadamard;
 mod knapsack;
+mod ldu;
 mod metric;
 mod moments;
+mod precision;
 mod random;
 mod robust;
 mod special;

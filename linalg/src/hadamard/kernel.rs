@@ -1,17 +1,17 @@
 //! A row through `H_{2^k} ⊗ H_m`: the dense product with the small core, then butterflies.
 //!
-//! Written once in fixed-size arrays that compilers turn into vector instructions, and compiled for each instruction
-//! set that `pulp` detects. Every product is with ±1, hence exact, and sums have one order: all of them give the same
-//! bits.
+//! Both on the registers of an instruction set, four runs of the core together with their butterflies. Every product is with ±1, hence exact, and sums have one
+//! order: all of them give the same bits.
 
-use crate::Scalar;
 use alloc::vec::Vec;
-use pulp::NullaryFnOnce;
+
+use super::passes::{self, Factors};
+use super::register::{Plain, Register};
+use crate::Scalar;
+use crate::instructions::Instructions;
 
 /// Columns of a core that are handled together.
 const WIDTH: usize = 16;
-/// Runs that are multiplied by the core together.
-const RUNS: usize = 4;
 /// Largest core, rounded up to [`WIDTH`].
 const WIDEST: usize = 176;
 
@@ -39,143 +39,264 @@ impl<T: Scalar> Core<T> {
     }
 }
 
-/// Each run of `block` entries of `row`, times `factors`, times `H_{2^k} ⊗ H_m`; `core` is `H_m`, `block = 2^k·m`.
-pub(super) fn transform<T: Scalar>(row: &mut [T], factors: &[T], block: usize, core: &Core<T>) {
-    let mut half = core.order;
-    match T::butterflies_in_registers(block) {
-        Some((done, run)) if core.order == 1 && run(row, factors) => half = done,
-        _ => {
-            let arch = pulp::Arch::new();
-            // num-traits computes a fused product in software without `std`.
-            let fused = cfg!(all(feature = "std", target_arch = "x86_64"));
-            let product = Product { row, factors, core };
-            if fused && !matches!(arch, pulp::Arch::Scalar) {
-                arch.dispatch(Fused(product));
-            } else {
-                arch.dispatch(product);
+/// Rows to rotate, one after another.
+pub(crate) struct Rows<'a, T> {
+    pub(super) rows: &'a mut [T],
+    /// Entries of a row.
+    pub(super) size: usize,
+    /// What entries are multiplied by before and after `H_{2^k} ⊗ H_m`; `after` is empty where that is 1.
+    pub(super) before: Factors<'a, T>,
+    pub(super) after: &'a [T],
+    /// 2^k·m.
+    pub(super) block: usize,
+    /// 1, or the first distance of what `before` and the distances below have been done to.
+    pub(super) half: usize,
+    /// `H_m`.
+    pub(super) core: &'a Core<T>,
+    pub(super) instructions: Instructions,
+}
+
+/// [`Rows`] on the registers of their instruction set.
+macro_rules! dispatch {
+    ($name:ident, $element:ty, $avx2:ident, $avx512:ident) => {
+        pub(crate) fn $name(job: Rows<'_, $element>) {
+            match job.instructions {
+                Instructions::Portable => rows::<$element, Plain<$element>>(job),
+                // SAFETY: these values are only made where the instructions were detected.
+                #[cfg(all(feature = "std", target_arch = "x86_64"))]
+                Instructions::Avx2 => unsafe { super::x86::$avx2(job) },
+                // SAFETY: these values are only made where the instructions were detected.
+                #[cfg(all(feature = "std", target_arch = "x86_64"))]
+                Instructions::Avx512 => unsafe { super::x86::$avx512(job) },
             }
         }
-    }
-    T::butterflies(row, block, half);
+    };
 }
+dispatch!(single, f32, single_avx2, single_avx512);
+dispatch!(double, f64, double_avx2, double_avx512);
 
-/// The factors, then the core.
-struct Product<'a, T> {
-    row: &'a mut [T],
-    factors: &'a [T],
-    core: &'a Core<T>,
-}
-
-/// The same with fused products.
-struct Fused<'a, T>(Product<'a, T>);
-
-// Types instead of closures, which are not always inlined where the instruction set is known.
-impl<T: Scalar> NullaryFnOnce for Product<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        self.run::<false>();
-    }
-}
-
-impl<T: Scalar> NullaryFnOnce for Fused<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        self.0.run::<true>();
-    }
-}
-
-impl<T: Scalar> Product<'_, T> {
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        for (value, &factor) in self.row.iter_mut().zip(self.factors) {
-            *value *= factor;
-        }
-        if self.core.order > 1 {
-            multiply::<T, FUSED>(self.row, self.core);
-        }
-    }
-}
-
-/// x·sign + sum; the product is exact, so both ways give the same bits.
+/// Every row by the registers `R`.
 #[inline(always)]
-fn product_sum<T: Scalar, const FUSED: bool>(x: T, sign: T, sum: T) -> T {
-    if FUSED { num_traits::Float::mul_add(x, sign, sum) } else { x * sign + sum }
-}
-
-/// Each run of m entries of `x` times the core.
-#[inline(always)]
-fn multiply<T: Scalar, const FUSED: bool>(x: &mut [T], core: &Core<T>) {
-    let mut results = [[T::default(); WIDEST]; RUNS];
-    let mut tiles = x.chunks_exact_mut(RUNS * core.order);
-    for tile in &mut tiles {
-        runs::<T, FUSED, RUNS>(tile, core, &mut results);
-    }
-    for run in tiles.into_remainder().chunks_exact_mut(core.order) {
-        runs::<T, FUSED, 1>(run, core, &mut results);
-    }
-}
-
-/// `N` runs times the core: y_r = Σ_j x_rj · (row j of the core), one group of columns at a time.
-#[inline(always)]
-fn runs<T: Scalar, const FUSED: bool, const N: usize>(
-    tile: &mut [T],
-    core: &Core<T>,
-    results: &mut [[T; WIDEST]; RUNS],
-) {
-    let order = core.order;
-    let mut runs: [&[T]; N] = [&[]; N];
-    for (slot, run) in runs.iter_mut().zip(tile.chunks_exact(order)) {
-        *slot = run;
-    }
-    for (group, rows) in core.groups.chunks_exact(order).enumerate() {
-        let mut sums = [[T::default(); WIDTH]; N];
-        for (j, signs) in rows.iter().enumerate() {
-            for (run, sums) in runs.iter().zip(&mut sums) {
-                let x = run[j];
-                for (sum, &sign) in sums.iter_mut().zip(signs) {
-                    *sum = product_sum::<T, FUSED>(x, sign, *sum);
+pub(super) fn rows<T: Scalar, R: Register<Element = T>>(job: Rows<'_, T>)
+where
+    Plain<T>: Register<Element = T>,
+{
+    let Rows { rows, size, before, after, block, half, core, .. } = job;
+    for row in rows.chunks_exact_mut(size.max(1)) {
+        if half > 1 {
+            passes::from::<R>(row, after, block, half);
+        } else if core.order > 1 {
+            scale(row, before);
+            let runs = (block / core.order).min(4);
+            match runs {
+                4 => product::<T, R, 4>(row, core),
+                2 => product::<T, R, 2>(row, core),
+                _ => product::<T, R, 1>(row, core),
+            }
+            if runs < 4 {
+                scale(row, Factors::Each(after));
+            } else {
+                // Orders are multiples of four, so this distance is one of whole registers.
+                passes::from::<R>(row, after, block, 4 * core.order);
+            }
+        } else if block >= R::WIDTH {
+            passes::whole::<R>(row, before, after, block);
+        } else if block >= 4 {
+            passes::whole::<Plain<T>>(row, before, after, block);
+        } else {
+            scale(row, before);
+            if block == 2 {
+                for [a, b] in row.as_chunks_mut().0 {
+                    (*a, *b) = (*a + *b, *a - *b);
                 }
             }
-        }
-        for (result, sums) in results.iter_mut().zip(&sums) {
-            result[group * WIDTH..(group + 1) * WIDTH].copy_from_slice(sums);
+            scale(row, Factors::Each(after));
         }
     }
-    for (run, result) in tile.chunks_exact_mut(order).zip(results.iter()) {
-        run.copy_from_slice(&result[..order]);
+}
+
+#[inline(always)]
+fn scale<T: Scalar>(row: &mut [T], factors: Factors<'_, T>) {
+    match factors {
+        Factors::Same(factor) => {
+            for value in row {
+                *value *= factor;
+            }
+        }
+        Factors::Each(factors) => {
+            for (value, &factor) in row.iter_mut().zip(factors) {
+                *value *= factor;
+            }
+        }
+    }
+}
+
+/// Each run of m entries of `row` times the core, then the butterflies among `N` runs in a row.
+#[inline(always)]
+fn product<T: Scalar, R: Register<Element = T>, const N: usize>(row: &mut [T], core: &Core<T>) {
+    let order = core.order;
+    let mut results = [[T::default(); WIDEST]; N];
+    for tile in row.chunks_exact_mut(N * order) {
+        let registers = order.div_ceil(R::WIDTH);
+        let mut first = 0;
+        while first + 1 < registers {
+            columns::<T, R, N, 2>(tile, core, first, &mut results);
+            first += 2;
+        }
+        if first < registers {
+            columns::<T, R, N, 1>(tile, core, first, &mut results);
+        }
+        for (run, result) in tile.chunks_exact_mut(order).zip(&results) {
+            // Fours instead of one copy, which would be a call.
+            for (to, from) in run.as_chunks_mut::<4>().0.iter_mut().zip(result.as_chunks::<4>().0) {
+                *to = *from;
+            }
+        }
+    }
+}
+
+/// `G` registers of columns of [`product`], from register `first` on: y_r = Σ_j x_rj · (row j of the core).
+#[inline(always)]
+fn columns<T: Scalar, R: Register<Element = T>, const N: usize, const G: usize>(
+    tile: &[T],
+    core: &Core<T>,
+    first: usize,
+    results: &mut [[T; WIDEST]; N],
+) {
+    let order = core.order;
+    let mut groups = [&core.groups[..0]; G];
+    let mut within = [0; G];
+    for g in 0..G {
+        let column = (first + g) * R::WIDTH;
+        groups[g] = &core.groups[column / WIDTH * order..][..order];
+        within[g] = column % WIDTH / R::WIDTH;
+    }
+    let mut runs = [tile; N];
+    for (run, slot) in runs.iter_mut().enumerate() {
+        *slot = &tile[run * order..][..order];
+    }
+    let mut sums = [[R::splat(T::default()); N]; G];
+    for j in 0..order {
+        for g in 0..G {
+            let signs = R::load(&R::blocks(&groups[g][j])[within[g]]);
+            for run in 0..N {
+                sums[g][run] = R::splat(runs[run][j]).product_sum(signs, sums[g][run]);
+            }
+        }
+    }
+    for (g, sums) in sums.iter_mut().enumerate() {
+        passes::between(sums);
+        for run in 0..N {
+            sums[run].store(&mut R::blocks_mut(&mut results[run])[first + g]);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{butterfly::Butterflies, matrix};
+    use super::super::matrix;
     use super::*;
     use crate::Stream;
-    use pulp::WithSimd;
+    use alloc::vec;
 
-    #[test]
-    fn every_instruction_set_gives_the_same_bits() {
-        for order in [1, 12, 36, 172] {
-            for block in [order, 2 * order, 8 * order, 64 * order] {
-                let core = Core::new(order, &matrix::signs(order), false);
-                let mut row = alloc::vec![0_f32; 3 * block];
-                Stream::new(1, "kernel").fill_normal(&mut row);
-                let mut factors = row.clone();
-                Stream::new(2, "kernel").fill_normal(&mut factors);
-                let (mut plain, mut fused) = (row.clone(), row.clone());
-                transform(&mut row, &factors, block, &core);
-                let (factors, core) = (&factors, &core);
-                Product { row: &mut plain, factors, core }.run::<false>();
-                Product { row: &mut fused, factors, core }.run::<true>();
-                for other in [&mut plain, &mut fused] {
-                    Butterflies { row: other, block, half: order }.with_simd(pulp::Scalar);
-                    assert_eq!(&row, other, "{order} {block}");
+    /// The definition, one distance after another.
+    fn reference<T: Scalar>(
+        row: &mut [T],
+        before: Factors<'_, T>,
+        after: &[T],
+        block: usize,
+        core: &Core<T>,
+    ) {
+        scale(row, before);
+        if core.order > 1 {
+            for run in row.chunks_exact_mut(core.order) {
+                let x = run.to_vec();
+                for (column, to) in run.iter_mut().enumerate() {
+                    *to = T::default();
+                    for (j, &x) in x.iter().enumerate() {
+                        *to += x * core.groups[column / WIDTH * core.order + j][column % WIDTH];
+                    }
                 }
             }
         }
+        for x in row.chunks_exact_mut(block) {
+            let mut half = core.order;
+            while half < block {
+                for x in x.chunks_exact_mut(2 * half) {
+                    let (a, b) = x.split_at_mut(half);
+                    for (a, b) in a.iter_mut().zip(b) {
+                        (*a, *b) = (*a + *b, *a - *b);
+                    }
+                }
+                half *= 2;
+            }
+        }
+        for (value, &factor) in row.iter_mut().zip(after) {
+            *value *= factor;
+        }
+    }
+
+    fn agrees<T: Scalar>(run: impl Fn(Rows<'_, T>)) {
+        let draw = |length: usize, name| {
+            let mut stream = Stream::new(length as u64, name);
+            (0..length).map(|_| T::from_f64(stream.next_normal())).collect::<Vec<T>>()
+        };
+        for order in [1, 12, 20, 28, 36, 172] {
+            let core = Core::new(order, &matrix::signs(order), false);
+            for power in 0..13 {
+                let block = order << power;
+                if block > 8192 {
+                    continue;
+                }
+                for blocks in [1, 3] {
+                    let length = blocks * block;
+                    let (before, signs) = (draw(length, "before"), draw(length, "after"));
+                    let each = (Factors::Each(&before), &signs[..]);
+                    for (before, after) in [each, (each.0, &[]), (Factors::Same(before[0]), &[])] {
+                        let rows = draw(2 * length, "rows");
+                        let mut expected = rows.clone();
+                        for row in expected.chunks_exact_mut(length) {
+                            reference(row, before, after, block, &core);
+                        }
+                        for instructions in Instructions::available() {
+                            let mut found = rows.clone();
+                            let (rows, core) = (&mut found[..], &core);
+                            run(Rows {
+                                rows,
+                                size: length,
+                                before,
+                                after,
+                                block,
+                                half: 1,
+                                core,
+                                instructions,
+                            });
+                            assert_eq!(found, expected, "{instructions:?} {order} {block}");
+                        }
+                    }
+                }
+            }
+        }
+        // Nothing to do.
+        let core = Core::new(1, &matrix::signs(1), false);
+        for instructions in Instructions::available() {
+            let mut rows: Vec<T> = vec![];
+            run(Rows {
+                rows: &mut rows,
+                size: 0,
+                before: Factors::Each(&[]),
+                after: &[],
+                block: 1,
+                half: 1,
+                core: &core,
+                instructions,
+            });
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        agrees::<f32>(single);
+        agrees::<f64>(double);
     }
 }

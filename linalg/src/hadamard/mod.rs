@@ -11,23 +11,29 @@
 //! With random signs a rotated row is flat: `max|y| ≤ √(2·ln(2n/δ))·‖x‖/√n` with probability 1 - δ, for a fixed x and
 //! a whole transform. A one-hot row of height a becomes ±a/√n in every entry, always.
 //!
-//! **Cost** per row: n·log₂(2^k) additions and n·m fused products (none for m = 1). **Accuracy** elementwise:
+//! **Cost** per row: n·log₂(2^k) additions and n·m fused products (none for m = 1), in passes over up to 16 registers; all
+//! instruction sets and layouts give the same bits. **Accuracy** elementwise:
 //! `|Δ| ≤ γ·Σ|x|/√b` with `γ = K·u/(1 - K·u)`, `K = k + m + 3`; exact on integers as far as their sums are, up to the
 //! factor 1/√b. The factor comes first, so nothing overflows that would fit with √b to spare. NaN and infinities
 //! spread over their row.
 
-mod butterfly;
 mod kernel;
 mod matrix;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod x86;
+mod passes;
+mod register;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod x86;
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
 use faer::MatMut;
 use rand_core::Rng;
 
+pub(crate) use kernel::{Rows, double, single};
+
+use crate::instructions::Instructions;
 use crate::{Error, Scalar, Stream};
+use passes::Factors;
 
 /// A Hadamard rotation of rows of `n` entries; see the [module](self).
 ///
@@ -130,6 +136,16 @@ impl Hadamard {
         if negative { -1 } else { 1 }
     }
 
+    /// `positive` with the sign of each entry of s.
+    fn signed<T: Scalar>(&self, positive: T) -> Vec<T> {
+        let mut signed = Vec::with_capacity(self.size.next_multiple_of(64));
+        for word in &self.negative {
+            signed.extend((0..64).map(|bit| if word >> bit & 1 == 1 { -positive } else { positive }));
+        }
+        signed.truncate(self.size);
+        signed
+    }
+
     /// A ← A·T for `a: [rows, n]`, any strides. For columns pass the transpose: `a.transpose_mut()` gives A ← Tᵀ·A.
     ///
     /// # Errors
@@ -179,69 +195,111 @@ impl Hadamard {
             return Err(Error::ShapeMismatch { what: "rows to rotate", expected, found: a.shape() });
         }
         let prepared = Prepared::new(self, inverse);
-        let mut scratch = Vec::new();
-        for i in 0..a.nrows() {
-            let mut row = a.as_mut().row_mut(i);
-            if let Some(contiguous) = row.as_mut().try_as_row_major_mut() {
-                prepared.run(contiguous.as_slice_mut());
-                continue;
+        let rows = a.nrows();
+        if a.col_stride() == 1 {
+            for i in 0..rows {
+                if let Some(row) = a.as_mut().row_mut(i).try_as_row_major_mut() {
+                    prepared.run(row.as_slice_mut());
+                }
             }
-            scratch.clear();
-            scratch.extend(row.as_ref().iter().copied());
-            prepared.run(&mut scratch);
-            for (entry, &value) in row.iter_mut().zip(&scratch) {
-                *entry = value;
+            return Ok(());
+        }
+        // As many rows at a time as a cache line holds of a column.
+        let mut tile = Vec::new();
+        for first in (0..rows).step_by(TILE) {
+            let rows = a.as_mut().subrows_mut(first, TILE.min(rows - first));
+            if self.core == 1 {
+                prepared.side_by_side(rows, &mut tile)
+            } else {
+                prepared.gathered(rows, &mut tile)
             }
         }
         Ok(())
     }
 }
 
+/// Rows that are worked on together where a row's entries do not lie side by side.
+const TILE: usize = 16;
+
 /// A rotation in one direction and element type.
 struct Prepared<T> {
+    size: usize,
     block: usize,
     core: kernel::Core<T>,
-    /// What entries are multiplied by before and after H; `after` is empty where that is 1.
+    scale: T,
+    /// What entries are multiplied by before and after H; empty where that is `scale` and 1.
     before: Vec<T>,
     after: Vec<T>,
 }
 
 impl<T: Scalar> Prepared<T> {
     fn new(rotation: &Hadamard, inverse: bool) -> Self {
-        let scale = 1.0 / libm::sqrt(rotation.block.max(1) as f64);
-        let signed = |scale: f64| -> Vec<T> {
-            (0..rotation.size).map(|i| T::from_f64(scale * f64::from(rotation.sign(i)))).collect()
-        };
+        let scale = T::from_f64(1.0 / libm::sqrt(rotation.block.max(1) as f64));
+        let signed = |positive: T| rotation.signed(positive);
         let (before, after) = match (inverse, rotation.seed) {
-            (false, _) => (signed(scale), Vec::new()),
-            (true, None) => (vec![T::from_f64(scale); rotation.size], Vec::new()),
-            (true, Some(_)) => (vec![T::from_f64(scale); rotation.size], signed(1.0)),
+            (_, None) => (Vec::new(), Vec::new()),
+            (false, Some(_)) => (signed(scale), Vec::new()),
+            (true, Some(_)) => (Vec::new(), signed(T::from_f64(1.0))),
         };
         let core = kernel::Core::new(rotation.core, &rotation.matrix, inverse);
-        Self { block: rotation.block, core, before, after }
+        Self { size: rotation.size, block: rotation.block, core, scale, before, after }
     }
 
     fn run(&self, rows: &mut [T]) {
-        for row in rows.chunks_exact_mut(self.before.len().max(1)) {
-            kernel::transform(row, &self.before, self.block, &self.core);
-            for (value, &sign) in row.iter_mut().zip(&self.after) {
-                *value *= sign;
+        let before =
+            if self.before.is_empty() { Factors::Same(self.scale) } else { Factors::Each(&self.before) };
+        let (size, after, block, core) = (self.size, &self.after[..], self.block, &self.core);
+        let instructions = Instructions::best();
+        T::rotate(Rows { rows, size, before, after, block, half: 1, core, instructions });
+    }
+
+    /// Up to [`TILE`] rows: their entries of one column side by side, so that all butterflies are between registers. For
+    /// powers of two.
+    fn side_by_side(&self, mut rows: MatMut<'_, T>, tile: &mut Vec<T>) {
+        tile.resize(self.size * TILE, T::default());
+        for (j, (to, from)) in tile.chunks_exact_mut(TILE).zip(rows.as_ref().col_iter()).enumerate() {
+            let factor = self.before.get(j).copied().unwrap_or(self.scale);
+            for (to, &from) in to.iter_mut().zip(from.iter()) {
+                *to = from * factor;
+            }
+        }
+        T::rotate(Rows {
+            rows: tile,
+            size: self.size * TILE,
+            before: Factors::Same(self.scale),
+            after: &[],
+            block: self.block * TILE,
+            half: TILE,
+            core: &self.core,
+            instructions: Instructions::best(),
+        });
+        for (j, (from, to)) in tile.chunks_exact(TILE).zip(rows.as_mut().col_iter_mut()).enumerate() {
+            let factor = self.after.get(j).copied();
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = if let Some(factor) = factor { from * factor } else { from };
+            }
+        }
+    }
+
+    /// Up to [`TILE`] rows, each gathered; a little apart, since powers of two would share sets of the cache.
+    fn gathered(&self, mut rows: MatMut<'_, T>, tile: &mut Vec<T>) {
+        let stride = self.size.next_multiple_of(TILE) + TILE;
+        tile.resize(stride * TILE, T::default());
+        for (j, from) in rows.as_ref().col_iter().enumerate() {
+            for (to, &from) in tile.chunks_exact_mut(stride).zip(from.iter()) {
+                to[j] = from;
+            }
+        }
+        for row in tile.chunks_exact_mut(stride).take(rows.nrows()) {
+            self.run(&mut row[..self.size]);
+        }
+        for (j, to) in rows.as_mut().col_iter_mut().enumerate() {
+            for (from, to) in tile.chunks_exact(stride).zip(to.iter_mut()) {
+                *to = from[j];
             }
         }
     }
 }
-
-/// [`butterfly`] of one element type.
-macro_rules! butterflies {
-    ($name:ident, $element:ty) => {
-        /// The butterflies at `half` and beyond of each `block` entries of `row`.
-        pub(crate) fn $name(row: &mut [$element], block: usize, half: usize) {
-            pulp::Arch::new().dispatch(butterfly::Butterflies { row, block, half });
-        }
-    };
-}
-butterflies!(single_butterflies, f32);
-butterflies!(double_butterflies, f64);
 
 /// The largest power of two that divides `size`; 1 for 0.
 const fn power_of_two(size: usize) -> usize {

@@ -1,70 +1,162 @@
-//! The butterflies inside a vector register, which portable loops do badly: AVX2, through `pulp`'s safe wrappers.
+//! The registers of AVX2 and AVX-512, and the rotation compiled for them.
 //!
+//! Butterflies inside a register are a shuffle and a fused product with ±1 each, exact:
 //! ```text
-//! x ← x·f;   for d = 1, 2, 4:   y_i = x_(i xor d) ± x_i,   minus where i has the bit d
+//! for d = 1, 2, 4, …:   y_i = x_(i xor d) ± x_i,   minus where i has the bit d
 //! ```
-//! A shuffle and a fused product with ±1 each. The portable twin is the loop of `kernel`; the bits are the same.
+//! The portable twin is `register::Plain`; the bits are the same.
 
-use pulp::x86::V3;
-use pulp::{NullaryFnOnce, Simd, cast, f32x8, f64x4};
+use core::arch::x86_64::*;
 
-/// Distances 1, 2 and 4 of every 8 entries of `x` times `factors`. Returns whether it ran.
-pub(crate) fn single(x: &mut [f32], factors: &[f32]) -> bool {
-    struct Op<'a>(V3, &'a mut [f32], &'a [f32]);
-    impl NullaryFnOnce for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn call(self) {
-            let Self(simd, x, factors) = self;
-            let signs = [
-                f32x8(1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0),
-                f32x8(1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0),
-                f32x8(1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0),
-            ];
-            let (avx, fma) = (simd.avx, simd.fma);
-            let [one, two, four] = [cast(signs[0]), cast(signs[1]), cast(signs[2])];
-            for (x, factor) in V3::as_mut_simd_f32s(x).0.iter_mut().zip(V3::as_simd_f32s(factors).0) {
-                let y = avx._mm256_mul_ps(cast(*x), cast(*factor));
-                let y = fma._mm256_fmadd_ps(y, one, avx._mm256_permute_ps::<0b10_11_00_01>(y));
-                let y = fma._mm256_fmadd_ps(y, two, avx._mm256_permute_ps::<0b01_00_11_10>(y));
-                let y = fma._mm256_fmadd_ps(y, four, avx._mm256_permute2f128_ps::<1>(y, y));
-                *x = cast(y);
-            }
+use super::kernel::{Rows, rows};
+use super::register::Register;
+
+/// 1 where a lane's number has not this bit, else -1.
+const fn signs<const WIDTH: usize>(bit: usize) -> [f64; WIDTH] {
+    let mut signs = [1.0; WIDTH];
+    let mut lane = 0;
+    while lane < WIDTH {
+        if lane & bit != 0 {
+            signs[lane] = -1.0;
         }
+        lane += 1;
     }
-    match V3::try_new() {
-        Some(simd) if x.len().is_multiple_of(8) => {
-            Simd::vectorize(simd, Op(simd, x, factors));
-            true
-        }
-        _ => false,
-    }
+    signs
 }
 
-/// Distances 1 and 2 of every 4 entries of `x` times `factors`. Returns whether it ran.
-pub(crate) fn double(x: &mut [f64], factors: &[f64]) -> bool {
-    struct Op<'a>(V3, &'a mut [f64], &'a [f64]);
-    impl NullaryFnOnce for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn call(self) {
-            let Self(simd, x, factors) = self;
-            let signs = [f64x4(1.0, -1.0, 1.0, -1.0), f64x4(1.0, 1.0, -1.0, -1.0)];
-            let (avx, fma) = (simd.avx, simd.fma);
-            let [one, two] = [cast(signs[0]), cast(signs[1])];
-            for (x, factor) in V3::as_mut_simd_f64s(x).0.iter_mut().zip(V3::as_simd_f64s(factors).0) {
-                let y = avx._mm256_mul_pd(cast(*x), cast(*factor));
-                let y = fma._mm256_fmadd_pd(y, one, avx._mm256_permute_pd::<0b0101>(y));
-                let y = fma._mm256_fmadd_pd(y, two, avx._mm256_permute2f128_pd::<1>(y, y));
-                *x = cast(y);
+/// [`signs`] in single precision.
+const fn single<const WIDTH: usize>(bit: usize) -> [f32; WIDTH] {
+    let mut signs = [1.0; WIDTH];
+    let mut lane = 0;
+    while lane < WIDTH {
+        if lane & bit != 0 {
+            signs[lane] = -1.0;
+        }
+        lane += 1;
+    }
+    signs
+}
+
+/// A [`Register`] of one instruction set: for each distance the shuffle that exchanges lanes so far apart.
+macro_rules! register {
+    ($name:ident, $register:ty, $element:ty, $width:literal, $radix:literal, $feature:literal, $signs:ident,
+     $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $($distance:literal => |$x:ident| $shuffle:expr),*) => {
+        #[doc = concat!("Of ", $feature, ". Only made inside functions compiled for it.")]
+        #[derive(Clone, Copy)]
+        pub(super) struct $name($register);
+
+        impl Register for $name {
+            type Element = $element;
+            type Block = [$element; $width];
+            const WIDTH: usize = $width;
+            const RADIX: u32 = $radix;
+
+            #[inline(always)]
+            fn blocks(entries: &[$element]) -> &[[$element; $width]] {
+                entries.as_chunks().0
+            }
+
+            #[inline(always)]
+            fn blocks_mut(entries: &mut [$element]) -> &mut [[$element; $width]] {
+                entries.as_chunks_mut().0
+            }
+
+            #[inline(always)]
+            fn splat(value: $element) -> Self {
+                // SAFETY: the instructions were detected before this type is used.
+                Self(unsafe { $splat(value) })
+            }
+
+            #[inline(always)]
+            fn load(block: &[$element; $width]) -> Self {
+                // SAFETY: the array is one register, and the instructions were detected before this type is used.
+                Self(unsafe { $load(block.as_ptr()) })
+            }
+
+            #[inline(always)]
+            fn store(self, block: &mut [$element; $width]) {
+                // SAFETY: the array is one register, and the instructions were detected before this type is used.
+                unsafe { $store(block.as_mut_ptr(), self.0) }
+            }
+
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                // SAFETY: the instructions were detected before this type is used.
+                Self(unsafe { $add(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                // SAFETY: the instructions were detected before this type is used.
+                Self(unsafe { $sub(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                // SAFETY: the instructions were detected before this type is used.
+                Self(unsafe { $mul(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn product_sum(self, b: Self, c: Self) -> Self {
+                // SAFETY: the instructions were detected before this type is used.
+                Self(unsafe { $fma(self.0, b.0, c.0) })
+            }
+
+            #[inline(always)]
+            fn inside(self) -> Self {
+                let x = self.0;
+                $(
+                    let signs = Self::load(&const { $signs::<$width>($distance) });
+                    let $x = x;
+                    // SAFETY: the instructions were detected before this type is used.
+                    let x = unsafe { $fma($x, signs.0, $shuffle) };
+                )*
+                Self(x)
             }
         }
-    }
-    match V3::try_new() {
-        Some(simd) if x.len().is_multiple_of(4) => {
-            Simd::vectorize(simd, Op(simd, x, factors));
-            true
-        }
-        _ => false,
-    }
+    };
 }
+
+register!(
+    Single8, __m256, f32, 8, 3, "AVX2", single, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps,
+    _mm256_mul_ps, _mm256_fmadd_ps,
+    1 => |x| _mm256_permute_ps::<0b10_11_00_01>(x),
+    2 => |x| _mm256_permute_ps::<0b01_00_11_10>(x),
+    4 => |x| _mm256_permute2f128_ps::<1>(x, x)
+);
+register!(
+    Double4, __m256d, f64, 4, 3, "AVX2", signs, _mm256_set1_pd, _mm256_loadu_pd, _mm256_storeu_pd, _mm256_add_pd, _mm256_sub_pd,
+    _mm256_mul_pd, _mm256_fmadd_pd,
+    1 => |x| _mm256_permute_pd::<0b0101>(x),
+    2 => |x| _mm256_permute2f128_pd::<1>(x, x)
+);
+register!(
+    Single16, __m512, f32, 16, 4, "AVX-512", single, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
+    _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps,
+    1 => |x| _mm512_permute_ps::<0b10_11_00_01>(x),
+    2 => |x| _mm512_permute_ps::<0b01_00_11_10>(x),
+    4 => |x| _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x),
+    8 => |x| _mm512_shuffle_f32x4::<0b01_00_11_10>(x, x)
+);
+register!(
+    Double8, __m512d, f64, 8, 4, "AVX-512", signs, _mm512_set1_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_add_pd,
+    _mm512_sub_pd, _mm512_mul_pd, _mm512_fmadd_pd,
+    1 => |x| _mm512_permute_pd::<0b0101_0101>(x),
+    2 => |x| _mm512_shuffle_f64x2::<0b10_11_00_01>(x, x),
+    4 => |x| _mm512_shuffle_f64x2::<0b01_00_11_10>(x, x)
+);
+
+/// [`rows`] of one register.
+macro_rules! compiled {
+    ($name:ident, $element:ty, $register:ty, $features:literal) => {
+        #[target_feature(enable = $features)]
+        pub(super) fn $name(job: Rows<'_, $element>) {
+            rows::<$element, $register>(job);
+        }
+    };
+}
+compiled!(single_avx2, f32, Single8, "avx2,fma");
+compiled!(double_avx2, f64, Double4, "avx2,fma");
+compiled!(single_avx512, f32, Single16, "avx512f,avx2,fma");
+compiled!(double_avx512, f64, Double8, "avx512f,avx2,fma");

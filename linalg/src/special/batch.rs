@@ -4,6 +4,7 @@ use super::kernel::{self, FirstKind, Region};
 use super::lanes::Lanes;
 use super::{ordinary, steps};
 use crate::Error;
+use crate::instructions::Instructions;
 
 /// Pairs sorted at a time.
 const BLOCK: usize = 256;
@@ -24,47 +25,6 @@ pub fn log_bessel_i_batch(orders: &[f64], xs: &[f64], out: &mut [f64]) -> Result
 /// [`Error::ShapeMismatch`] when the lengths differ.
 pub fn log_bessel_k_batch(orders: &[f64], xs: &[f64], out: &mut [f64]) -> Result<(), Error> {
     batch(Instructions::best(), false, orders, xs, out)
-}
-
-/// Instruction sets with kernels of their own. Only detection makes the last two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Instructions {
-    Portable,
-    #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    Avx2,
-    #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    Avx512,
-}
-
-impl Instructions {
-    /// All that this machine has, the best last.
-    fn available() -> impl Iterator<Item = Self> {
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        {
-            let avx2 = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
-            let avx512 = avx2 && std::is_x86_feature_detected!("avx512f");
-            [Some(Self::Portable), avx2.then_some(Self::Avx2), avx512.then_some(Self::Avx512)]
-                .into_iter()
-                .flatten()
-        }
-        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-        core::iter::once(Self::Portable)
-    }
-
-    /// For many pairs.
-    fn best() -> Self {
-        Self::available().last().unwrap_or(Self::Portable)
-    }
-
-    /// For one pair.
-    #[inline]
-    pub(super) fn one() -> Self {
-        #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-            return Self::Avx2;
-        }
-        Self::Portable
-    }
 }
 
 /// Pairs of one region.

@@ -20,6 +20,8 @@ mod tables;
 use kernel::{FirstKind, Region, region};
 use lanes::Lanes;
 
+use crate::instructions::Instructions;
+
 pub use batch::{log_bessel_i_batch, log_bessel_k_batch};
 
 /// Largest order or argument the kernels take as it is.
@@ -96,7 +98,7 @@ fn edge(first: FirstKind, v: f64, x: f64) -> f64 {
 #[inline]
 fn log_bessel(first: FirstKind, region: Region, v: f64, x: f64) -> f64 {
     let mut out = [0.0];
-    batch::run(batch::Instructions::one(), first, region, &[v], &[x], &mut out);
+    batch::run(Instructions::single(), first, region, &[v], &[x], &mut out);
     let [value] = out;
     value
 }
