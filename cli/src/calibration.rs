@@ -43,6 +43,8 @@ pub(crate) struct Needs {
     pub(crate) mean_abs: bool,
     /// Means.
     pub(crate) mean: bool,
+    /// Weights of rows.
+    pub(crate) row_weight: bool,
 }
 
 /// The parts of one tensor's moments that the file holds.
@@ -76,12 +78,16 @@ impl Calibration {
     /// whether it has anything for the tensor.
     pub(crate) fn check(&self, name: &str, shape: (usize, usize), needs: Needs) -> Result<bool, Error> {
         let Some((owner, found)) = self.find(name)? else {
-            return match needs {
-                Needs { absmax: false, metric: false, mean_abs: false, mean: false } => Ok(false),
-                _ => Err(self.reader.tensor_error(name, "has no calibration, which the method needs")),
+            return match needs == Needs::default() {
+                true => Ok(false),
+                false => Err(self.reader.tensor_error(name, "has no calibration, which the method needs")),
             };
         };
         self.check_shapes(&found, shape)?;
+        if needs.row_weight && found.row_weight.is_none() {
+            let reason = format!("'{name}.row_weight' is missing, which the method needs");
+            return Err(self.reader.tensor_error(name, reason));
+        }
         let missing = if found.raw.is_some() {
             None
         } else if needs.absmax && found.absmax.is_none() {
@@ -174,6 +180,8 @@ impl Calibration {
             }
             (None, None) => (name, None),
         };
+        // Weights of rows are calibration by themselves: a table has no inputs.
+        let found = found.or(row_weight.map(|_| Found::default()));
         Ok(found.map(|found| (owner, Found { row_weight, ..found })))
     }
 

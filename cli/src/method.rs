@@ -43,6 +43,8 @@ pub(crate) enum Method {
     Welore,
     /// The affine map of low rank closest to the layer's output, with its bias (LORD). Needs --calib.
     Lord,
+    /// Truncated SVD of an embedding table, entries weighted by how often they are looked up (Unified CTR). Needs --calib.
+    UnifiedCtr,
     /// Truncated SVD after whitening: least output error of its rank (SVD-LLM). Needs --calib.
     SvdLlm,
     /// Truncated SVD after scaling inputs by their mean magnitudes (ASVD). Needs --calib.
@@ -85,7 +87,7 @@ pub(crate) enum Method {
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 32] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -100,6 +102,7 @@ impl Method {
         Self::Lowrank,
         Self::Welore,
         Self::Lord,
+        Self::UnifiedCtr,
         Self::SvdLlm,
         Self::Asvd,
         Self::Dsformer,
@@ -137,6 +140,7 @@ impl Method {
             Self::Lowrank => "lowrank",
             Self::Welore => "welore",
             Self::Lord => "lord",
+            Self::UnifiedCtr => "unified-ctr",
             Self::SvdLlm => "svd-llm",
             Self::Asvd => "asvd",
             Self::Dsformer => "dsformer",
@@ -199,6 +203,7 @@ impl Method {
             Self::Lowrank
             | Self::Welore
             | Self::Lord
+            | Self::UnifiedCtr
             | Self::SvdLlm
             | Self::Asvd
             | Self::Dsformer
@@ -217,6 +222,7 @@ impl Method {
             | Self::Lrec
             | Self::Caldera
             | Self::LqLoraFisher => Some("its low-rank term follows from the activations"),
+            Self::UnifiedCtr => Some("it weighs entries by the calibration's T.row_weight"),
             Self::Lord | Self::SvdLlm | Self::Asvd => Some("its factors follow from the activations"),
             _ => None,
         }

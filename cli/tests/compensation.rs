@@ -151,6 +151,34 @@ fn methods_from_end_to_end() {
     }
 }
 
+/// A table's entries count by how often they are looked up: weights of rows are all that it takes.
+#[test]
+fn a_table_is_weighed_by_its_look_ups() {
+    let folder = Folder::new();
+    let (input, output, counts) = (folder.path("in"), folder.path("out"), folder.path("counts"));
+    let table = Checkpoint::default().f32("layer.weight", &[OUT, IN], &noise(OUT * IN, 60, 0.1));
+    table.write(&input);
+    let looked_up: Vec<f32> = (0..OUT).map(|i| if i % 5 == 0 { 40.0 } else { 1.0 }).collect();
+    Checkpoint::default().f32("layer.weight.row_weight", &[OUT], &looked_up).write(&counts);
+    let counts = counts.display().to_string();
+    let error = |args: &[&str]| {
+        succeed(&compress(&input, &output, &[args, &["--rank", "8", "--factors", "f32"]].concat()));
+        let (w, found) =
+            (table.find("layer.weight").values(), dense(&folder, &output).find("layer.weight").values());
+        let weighed = |v: &dyn Fn(usize) -> f64| -> f64 {
+            (0..OUT * IN).map(|i| f64::from(looked_up[i / IN]) * v(i).powi(2)).sum()
+        };
+        (weighed(&|i| w[i] - found[i]) / weighed(&|i| w[i])).sqrt()
+    };
+    let plain = error(&["--method", "lowrank"]);
+    let weighed = error(&["--method", "unified-ctr", "--calib", &counts]);
+    assert!(weighed < 0.95 * plain, "{weighed} against {plain}");
+    let (_, acts) = files(&folder);
+    let refuse = |code, args: &[&str], words: &[&str]| fail(&compress(&input, &output, args), code, words);
+    refuse(3, &["--method", "unified-ctr", "--calib", &acts], &["layer.weight.row_weight"]);
+    refuse(3, &["--method", "eora", "--calib", &counts], &["layer.weight.gram"]);
+}
+
 /// WeLore spends where spectra fall, leaves the rest dense and says so.
 #[test]
 fn welore_finds_ranks() {
@@ -179,9 +207,18 @@ fn what_is_refused() {
     let (input, acts) = files(&folder);
     let output = folder.path("out");
     let refuse = |code, args: &[&str], words: &[&str]| fail(&compress(&input, &output, args), code, words);
-    for method in
-        ["eora", "qera", "qera-diagonal", "lrec", "caldera", "lord", "svd-llm", "asvd", "lq-lora-fisher"]
-    {
+    for method in [
+        "eora",
+        "qera",
+        "qera-diagonal",
+        "lrec",
+        "caldera",
+        "lord",
+        "unified-ctr",
+        "svd-llm",
+        "asvd",
+        "lq-lora-fisher",
+    ] {
         refuse(3, &["--method", method], &["--calib"]);
     }
     refuse(2, &["--method", "eora", "--calib", &acts, "--keep", "0.5"], &["--keep"]);

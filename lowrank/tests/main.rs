@@ -10,6 +10,7 @@ mod fuzz;
 mod hawq;
 mod heap;
 mod matmul;
+mod oracle;
 mod plan;
 mod prepared;
 mod presets;

@@ -174,6 +174,7 @@ pub(super) fn check_vector(
         | Method::Lowrank
         | Method::Welore
         | Method::Lord
+        | Method::UnifiedCtr
         | Method::SvdLlm
         | Method::Asvd
         | Method::Dsformer

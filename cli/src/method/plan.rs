@@ -185,6 +185,7 @@ impl Plan {
             }
             Method::LqLoraFisher => preset::lq_lora_fisher(scheme, rank, factors, rounds),
             Method::Lord => preset::lord(rank, factors),
+            Method::UnifiedCtr => preset::embedding(rank, factors),
             Method::SvdLlm => preset::svd_llm(rank, factors),
             Method::Dsformer => {
                 preset::dsformer(rank, u32::try_from(rank / ATOMS).unwrap_or(u32::MAX).max(1))
@@ -404,6 +405,11 @@ impl Plan {
     /// Whether it takes means of inputs.
     pub(crate) fn needs_means(&self) -> bool {
         self.recipe.round.contains(&Step::Bias)
+    }
+
+    /// Whether it weighs rows.
+    pub(crate) fn needs_row_weights(&self) -> bool {
+        self.recipe.metric.project == Space::Rows
     }
 
     /// Whether every quantizing step takes each value by itself.

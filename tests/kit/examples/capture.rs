@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! cargo run --release -p rankbit-kit --features model --example capture -- acts.safetensors [held-out]
+//! cargo run --release -p rankbit-kit --features model --example capture -- sentences.txt sentences
 //! ```
+//! The second writes the calibration sentences themselves, one a line, for `scripts/capture.py`.
 
 use std::error::Error;
 use std::path::Path;
@@ -17,7 +19,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (path, texts) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [path] => (path, sentences.calibration),
         [path, "held-out"] => (path, sentences.held_out),
-        _ => return Err("usage: capture OUT.safetensors [held-out]".into()),
+        [path, "sentences"] => {
+            std::fs::write(path, sentences.calibration.join("\n") + "\n")?;
+            println!("{path}: {} sentences", sentences.calibration.len());
+            return Ok(());
+        }
+        _ => return Err("usage: capture OUT [held-out | sentences]".into()),
     };
     let calibration = Calibration::capture(&SentenceModel::load()?, &texts)?;
     calibration.write(Path::new(path))?;

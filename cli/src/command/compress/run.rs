@@ -238,6 +238,7 @@ impl Job {
                     && self.plan.scheme.is_some_and(|scheme| scheme.code.is_vector())),
             mean_abs: self.plan.needs_magnitudes(),
             mean: self.plan.needs_means(),
+            row_weight: self.plan.needs_row_weights(),
         };
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
