@@ -61,6 +61,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod analysis;
+mod dense;
 mod error;
 pub mod exact;
 pub mod feature_map;

@@ -8,8 +8,9 @@ use core::ops::Range;
 
 use num_traits::Float;
 
-use crate::kernel::{self, Init, Kernels, Strided};
-use crate::{Attention, Element, Error, ExactOptions, View, exact, exact_gradient, parallel};
+use crate::dense::{self, dot};
+use crate::kernel::Kernels;
+use crate::{Attention, Element, Error, ExactOptions, View, exact, exact_gradient};
 
 /// A dense row-major matrix.
 #[derive(Clone)]
@@ -84,11 +85,6 @@ pub(super) struct Tape<T> {
     kernels: Kernels,
     nodes: Vec<(Op<T>, Matrix<T>)>,
 }
-
-/// Rows that one task multiplies.
-const ROWS: usize = 256;
-/// Lanes of a panel.
-const LANES: usize = 16;
 
 impl<T: Element> Tape<T> {
     pub(super) fn new() -> Self {
@@ -280,39 +276,9 @@ fn total<T: Element>(line: &[T]) -> T {
     line.iter().fold(T::from_f64(0.0), |sum, &x| sum + x)
 }
 
-fn dot<T: Element>(a: &[T], b: &[T]) -> T {
-    a.iter().zip(b).fold(T::from_f64(0.0), |sum, (&x, &y)| sum + x * y)
-}
-
-/// `a·b`, rows in tasks, columns in panels of lanes.
+/// `a·b`.
 fn product<T: Element>(kernels: Kernels, a: &Matrix<T>, b: &Matrix<T>) -> Matrix<T> {
-    let zero = T::from_f64(0.0);
-    let (rows, inner, columns) = (a.rows, a.columns, b.columns);
-    let mut data = Vec::with_capacity(rows * columns);
-    let panels: Vec<Vec<[T; LANES]>> = (0..columns.div_ceil(LANES))
-        .map(|panel| {
-            let lane = |k: usize, l: usize| {
-                let column = panel * LANES + l;
-                if column < columns { b.data[k * columns + column] } else { zero }
-            };
-            (0..inner).map(|k| core::array::from_fn(|l| lane(k, l))).collect()
-        })
-        .collect();
-    let task = |index: usize| {
-        let first = index * ROWS;
-        let count = ROWS.min(rows - first);
-        let part = Strided { data: &a.data[first * inner..], row: inner, column: 1 };
-        let mut out = vec![zero; count * columns];
-        let mut tile = vec![[zero; LANES]; count];
-        for (panel, b) in panels.iter().enumerate() {
-            kernel::product(kernels, part, b, &mut tile, Init::Zero);
-            let width = LANES.min(columns - panel * LANES);
-            for (out, tile) in out.chunks_exact_mut(columns).zip(&tile) {
-                out[panel * LANES..][..width].copy_from_slice(&tile[..width]);
-            }
-        }
-        out
-    };
-    parallel::waves(rows.div_ceil(ROWS), task, |_, part| data.extend(part));
-    Matrix { rows, columns, data }
+    let (left, right) = (dense::rows(&a.data, a.columns), dense::rows(&b.data, b.columns));
+    let data = dense::product(kernels, left, right, [a.rows, a.columns, b.columns]);
+    Matrix { rows: a.rows, columns: b.columns, data }
 }
