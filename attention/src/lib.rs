@@ -9,6 +9,8 @@
 //! | [`scatterbrain()`], [`scatterbrain_gradient`] | random features, and exact weights on a sparse [`Support`] (clusters of near keys) | (n + s)·m + pairs |
 //! | [`sparse`], [`sparse_gradient`] | softmax over a [`Support`] alone | pairs |
 //! | `relative`, `toeplitz` (feature `std`) | linear attention with a bias of the distance, by FFT | n·log n·m·e |
+//! | [`rank_augmented()`], [`rank_augmented_gradient`] | linear attention with weighted keys and a gate (RALA) | (n + s)·d·e |
+//! | [`ranks`] | how many directions features have | n·d² |
 //! | [`regimes`] | whether a given map is sparse, of low rank, or the sum, over temperatures | n³ |
 //! | [`vision`] | polarized self-attention, position attention: blocks of vision networks | their tables |
 //! | [`mod@reference`] | the formula in f64 | n·s |
@@ -68,6 +70,8 @@ pub mod feature_map;
 mod kernel;
 pub mod neighborhood;
 mod parallel;
+pub mod rank;
+pub mod rank_augmented;
 pub mod reference;
 #[cfg(feature = "std")]
 pub mod relative_position;
@@ -83,6 +87,8 @@ pub use exact::{ExactOptions, exact, exact_gradient};
 pub use feature_map::{FeatureMap, RandomFeatureOptions, RandomFeatures, RowNorm, linear, linear_gradient};
 pub use kernel::Element;
 pub use neighborhood::{Axis, NeighborhoodOptions, neighborhood, neighborhood_gradient};
+pub use rank::{Rank, ranks};
+pub use rank_augmented::{RankAugmented, RankAugmentedOptions, rank_augmented, rank_augmented_gradient};
 #[cfg(feature = "std")]
 pub use relative_position::{RelativeOptions, relative, toeplitz};
 pub use scatterbrain::{ScatterbrainOptions, scatterbrain, scatterbrain_gradient, sparse, sparse_gradient};

@@ -6,6 +6,7 @@ mod exact;
 mod linear;
 mod memory;
 mod neighborhood;
+mod rank_augmented;
 mod relative_position;
 mod scatterbrain;
 mod vision;
