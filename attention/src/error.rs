@@ -60,7 +60,20 @@ pub enum Error {
         /// What is too large.
         what: &'static str,
     },
+    /// A matrix that has to be orthogonal is not.
+    #[error("{what} {head} is not orthogonal: an entry of UᵀU is {deviation} from the identity's")]
+    NotOrthogonal {
+        /// What the matrix is.
+        what: &'static str,
+        /// Its head.
+        head: usize,
+        /// Largest entry of |UᵀU - I|.
+        deviation: f64,
+    },
     /// From the linear algebra.
     #[error(transparent)]
     Linalg(#[from] rankbit_linalg::Error),
+    /// From quantization.
+    #[error(transparent)]
+    Quant(#[from] rankbit_quant::Error),
 }

@@ -11,6 +11,7 @@
 //! | `relative`, `toeplitz` (feature `std`) | linear attention with a bias of the distance, by FFT | n·log n·m·e |
 //! | [`rank_augmented()`], [`rank_augmented_gradient`] | linear attention with weighted keys and a gate (RALA) | (n + s)·d·e |
 //! | [`ranks`] | how many directions features have | n·d² |
+//! | [`matryoshka`] | a cache of keys and values in nested orthogonal bases: calibration, training, budget, storage | n·s·rank |
 //! | [`regimes`] | whether a given map is sparse, of low rank, or the sum, over temperatures | n³ |
 //! | [`vision`] | polarized self-attention, position attention: blocks of vision networks | their tables |
 //! | [`mod@reference`] | the formula in f64 | n·s |
@@ -68,6 +69,7 @@ mod error;
 pub mod exact;
 pub mod feature_map;
 mod kernel;
+pub mod matryoshka;
 pub mod neighborhood;
 mod parallel;
 pub mod rank;

@@ -6,8 +6,8 @@
 //! effective rank   exp(-Σ pᵢ·ln pᵢ)
 //! stable rank      Σσ²/σ₁²
 //! ```
-//! All are 0 for a matrix of zeros, and `stable ≤ effective` does not hold in general; each is at most the number of singular
-//! values that are not 0. Cost: O(tokens·dim·min(tokens, dim)) per head.
+//! All are 0 for a matrix of zeros; each is at most the number of singular values that are not 0. Cost:
+//! O(tokens·dim·min(tokens, dim)) per head.
 //!
 //! Sources: Roy, Vetterli, *The effective rank*, EUSIPCO 2007, equation 7; the numerical rank as in Fan, Huang, He, *Breaking the
 //! low-rank dilemma of linear attention*, arXiv 2411.07635, figure 1, which names no threshold.

@@ -1,6 +1,7 @@
 //! Four-dimensional operands: strided [`View`]s in, contiguous [`Tensor`]s out.
 
 use alloc::{vec, vec::Vec};
+use core::ops::Range;
 
 use rankbit_linalg::Scalar;
 
@@ -79,6 +80,15 @@ impl<'a, T: Copy> View<'a, T> {
         self.data[self.offset(index)]
     }
 
+    /// Some batch entries and heads of the shape.
+    pub(crate) fn part(self, batch: Range<usize>, heads: Range<usize>) -> Self {
+        let first = self.offset([batch.start, heads.start, 0, 0]);
+        let [_, _, tokens, dim] = self.shape;
+        // A view without entries may begin anywhere.
+        let data = self.data.get(first..).unwrap_or(&[]);
+        Self { data, shape: [batch.len(), heads.len(), tokens, dim], strides: self.strides }
+    }
+
     /// Every value that the view may reach, when its last dimension is stored without gaps.
     pub(crate) fn lines(&self) -> Option<&'a [T]> {
         (self.strides[3] == 1).then_some(self.data)
@@ -113,6 +123,19 @@ impl<'a, T: Copy> View<'a, T> {
 }
 
 impl<T: Scalar> View<'_, T> {
+    /// All entries in row-major order.
+    pub(crate) fn to_vec(self) -> Vec<T> {
+        let [batch, heads, tokens, dim] = self.shape;
+        if self.shape.contains(&0) {
+            return Vec::new();
+        }
+        let mut data = vec![T::from_f64(0.0); batch * heads * tokens * dim];
+        for (line, (b, h, t)) in data.chunks_exact_mut(dim).zip(each(batch, heads, tokens)) {
+            self.copy_line(b, h, t, line);
+        }
+        data
+    }
+
     /// That every entry is finite.
     pub(crate) fn check_finite(&self, what: &'static str) -> Result<(), Error> {
         let [batch, heads, tokens, dim] = self.shape;

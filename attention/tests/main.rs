@@ -4,6 +4,7 @@ mod analysis;
 mod common;
 mod exact;
 mod linear;
+mod matryoshka;
 mod memory;
 mod neighborhood;
 mod rank_augmented;

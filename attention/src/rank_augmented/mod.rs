@@ -21,8 +21,8 @@
 //! the rank of B only where they favour tokens that are rare among many alike, as training may teach them; where they single out a
 //! few of many different tokens, as random layers do, they lower it.
 //!
-//! Cost: `4·n·d·e` flops with as many keys, three times that for the gradient; memory beside the results: 4·n·d + n·e numbers of each
-//! thread. A task is a head.
+//! Cost: `4·n·d·e` flops with as many keys, three times that for the gradient; memory beside the results: 5·n·d + 3·n·e numbers of
+//! each thread, twice that for the gradient. A task is a head.
 //!
 //! **Accuracy**, u the unit roundoff: elementwise and to first order
 //! `|Δy_i| ≤ 2·(s + d + 16 + 2·maxⱼ|τ·q̄·K_j|·d)·u·Σⱼ α_j·|R(Q_i)|·|R(K_j)|·|v_j|/(s·(Q_i·z + ε))`: without R the sum is the
