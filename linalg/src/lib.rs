@@ -67,6 +67,7 @@ pub use faer;
 
 pub mod certify;
 mod dense;
+mod eigen;
 mod error;
 pub mod grassmann;
 pub mod hadamard;
@@ -89,8 +90,8 @@ pub mod tucker;
 pub use error::Error;
 pub use hadamard::Hadamard;
 pub use ldu::{Ldu, LduInfo, LduOptions, Pivoting, ldu};
-pub use metric::{ColumnMetric, Metric, MetricRoot};
-pub use moments::{MomentKinds, MomentParts, Moments};
+pub use metric::{ColumnMetric, Metric, MetricRoot, RootMethod};
+pub use moments::{MomentKinds, MomentParts, Moments, Shrinkage, Shrunk};
 pub use random::Stream;
 pub use robust::{Robust, RobustOptions, robust_pca};
 pub use scalar::Scalar;
