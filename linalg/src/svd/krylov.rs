@@ -46,8 +46,8 @@ impl KrylovOptions {
 /// ```
 /// The span of Q is that of `A·Ω, (AAᵀ)·A·Ω, (AAᵀ)²·A·Ω, …`: what [`randomized`](super::randomized) computes with as
 /// many power iterations, and all it throws away. At equal products this finds much more: with the spectrum
-/// `σᵢ = i^-½` of a 4096² matrix, rank 128 and the default options cost 576 products with a vector and leave an
-/// error 1.0004 times the least; two power iterations with p = 10 cost 828 and leave 1.008 times it.
+/// `σᵢ = i^-½` of a 4096² matrix, rank 128 and the default options cost 640 products with a vector and leave an
+/// error 1.0001 times the least; two power iterations with p = 10 cost 828 and leave 1.008 times it.
 ///
 /// Cost: 4·m·n·d flops of products of A with blocks, 4·(m + n)·d² for the bases, O(d³). Memory (m + n)·d numbers, and no
 /// copy of A unless it has no unit stride or an extreme scale.
