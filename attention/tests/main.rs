@@ -9,3 +9,4 @@ mod neighborhood;
 mod relative_position;
 mod scatterbrain;
 mod vision;
+mod vision_blocks;

@@ -3,24 +3,37 @@
 //! | item | what it does | cost for n pixels, c channels |
 //! |---|---|---|
 //! | [`polarized()`], [`polarized_gradient`] | a gate for each channel and one for each pixel | c²·n |
+//! | [`ela()`], [`ela_gradient`] | a gate for each row and one for each column | c·n |
+//! | [`rectangle_windows`], [`offset_bias`], … | attention in wide and tall windows, shifted or not, and its table of biases | c²·n + c·n·window |
 //! | [`position()`], [`position_gradient`] | softmax attention between all pixels, as a residual | c²·n + c·n² |
 //!
 //! Images are strided [`View`]s of shape `[batch, height, width, channels]`: one stored channels first has strides
 //! `[c·h·w, w, 1, h·w]`. Weights of layers are `[1, 1, out, in]`, vectors `[1, 1, 1, len]`. Operands and their gradients are
-//! the same struct, filled with views or with tensors.
+//! the same struct, filled with views or with tensors. Kernels of convolutions are `[out, height, width, in/groups]`: one stored
+//! as PyTorch does, `[out, in/groups, height, width]`, has strides `[in/groups·h·w, w, 1, h·w]`.
 
+mod ela;
+mod offset_bias;
+mod operands;
+mod operation;
 mod polarized;
 mod position;
+mod rectangle;
 mod tape;
 
 use alloc::{vec, vec::Vec};
+use core::ops::Range;
 
 use num_traits::Float;
 
+pub use ela::{Ela, ela, ela_gradient};
+pub use offset_bias::{OffsetBias, offset_bias, offset_bias_gradient};
 pub use polarized::{Arrangement, Polarized, polarized, polarized_gradient};
 pub use position::{Position, position, position_gradient};
+pub use rectangle::{RectangleOptions, RectangleWindows, rectangle_windows, rectangle_windows_gradient};
 use tape::{Matrix, Tape, Var};
 
+use crate::tensor::each;
 use crate::{Element, Error, Tensor, View};
 
 /// An operand, its name, and the shape it has to have.
@@ -28,11 +41,25 @@ struct Operand<'a, T> {
     what: &'static str,
     view: View<'a, T>,
     expected: [usize; 4],
+    /// Whether each image of the batch has its own.
+    each: bool,
 }
 
-/// Checks operands, the first of them the image.
+impl<'a, T> Operand<'a, T> {
+    /// One for each image of the batch.
+    fn image(what: &'static str, view: View<'a, T>, expected: [usize; 4]) -> Self {
+        Self { what, view, expected, each: true }
+    }
+
+    /// The same for all images.
+    fn weight(what: &'static str, view: View<'a, T>, expected: [usize; 4]) -> Self {
+        Self { what, view, expected, each: false }
+    }
+}
+
+/// Checks operands.
 fn check<T: Element>(operands: &[Operand<'_, T>]) -> Result<(), Error> {
-    for &Operand { what, view, expected } in operands {
+    for &Operand { what, view, expected, .. } in operands {
         let found = view.shape();
         if found != expected {
             return Err(Error::ShapeMismatch { what, expected, found });
@@ -41,50 +68,62 @@ fn check<T: Element>(operands: &[Operand<'_, T>]) -> Result<(), Error> {
     operands.iter().try_for_each(|operand| operand.view.check_finite(operand.what))
 }
 
-/// Entries of one batch entry as a matrix whose rows are the last dimension.
-fn matrix<T: Element>(view: View<'_, T>, batch: usize) -> Matrix<T> {
-    let [_, height, width, columns] = view.shape();
-    let mut data = vec![T::from_f64(0.0); height * width * columns];
-    if columns > 0 {
-        for (i, line) in data.chunks_exact_mut(columns).enumerate() {
-            view.copy_line(batch, i / width, i % width, line);
-        }
+/// That `parts` is at least 1 and divides `whole`, which may be 0.
+fn divides(what: &'static str, parts: usize, whole: usize) -> Result<(), Error> {
+    if parts > 0 && whole.is_multiple_of(parts) || whole == 0 {
+        return Ok(());
     }
-    Matrix { rows: height * width, columns, data }
+    Err(Error::InvalidOption { what, requirement: "a divisor of the channels", found: parts as f64 })
 }
 
-/// A block on each image of a batch: its output, of the image's shape.
+/// Entries of the given batch entries as a matrix whose rows are the last dimension.
+fn matrix<T: Element>(view: View<'_, T>, batches: Range<usize>) -> Matrix<T> {
+    let [_, height, width, columns] = view.shape();
+    let rows = batches.len() * height * width;
+    let mut data = vec![T::from_f64(0.0); rows * columns];
+    if columns > 0 {
+        for ((b, i, j), line) in batches
+            .flat_map(|b| each(1, height, width).map(move |(_, i, j)| (b, i, j)))
+            .zip(data.chunks_exact_mut(columns))
+        {
+            view.copy_line(b, i, j, line);
+        }
+    }
+    Matrix { rows, columns, data }
+}
+
+/// A block on each image of a batch: its output, of the given shape.
 fn forward<T: Element>(
     operands: &[Operand<'_, T>],
+    shape: [usize; 4],
     block: impl Fn(&mut Tape<T>, &[Var]) -> Result<Var, Error>,
 ) -> Result<Tensor<T>, Error> {
     check(operands)?;
-    let Some(image) = operands.first() else { return Tensor::zeros([0; 4]) };
     let mut output = Vec::new();
-    each_image(operands, block, |_, tape, last| {
+    each_image(operands, shape, block, |_, tape, last| {
         output.extend_from_slice(&tape.value(last).data);
         Ok(())
     })?;
-    Tensor::from_vec(output, image.expected)
+    Tensor::from_vec(output, shape)
 }
 
 /// Gradients of `Σ upstream·output` by every operand; those of weights are sums over the batch, in order.
 fn backward<T: Element, const N: usize>(
     operands: &[Operand<'_, T>; N],
+    shape: [usize; 4],
     upstream: View<'_, T>,
     block: impl Fn(&mut Tape<T>, &[Var]) -> Result<Var, Error>,
 ) -> Result<[Tensor<T>; N], Error> {
     check(operands)?;
-    let expected = operands[0].expected;
-    check(&[Operand { what: "output gradient", view: upstream, expected }])?;
+    check(&[Operand::image("output gradient", upstream, shape)])?;
     let mut sums: Vec<Tensor<T>> = vec![];
     for operand in operands {
         sums.push(Tensor::zeros(operand.expected)?);
     }
-    each_image(operands, block, |batch, tape, _| {
-        let found = tape.gradients(matrix(upstream, batch), 0..N)?;
-        for (i, (sum, by)) in sums.iter_mut().zip(found).enumerate() {
-            let first = if i == 0 { batch * by.data.len() } else { 0 };
+    each_image(operands, shape, block, |batch, tape, _| {
+        let found = tape.gradients(matrix(upstream, batch..batch + 1), 0..N)?;
+        for ((sum, by), operand) in sums.iter_mut().zip(found).zip(operands) {
+            let first = if operand.each { batch * by.data.len() } else { 0 };
             for (sum, by) in sum.as_mut_slice()[first..].iter_mut().zip(by.data) {
                 *sum += by;
             }
@@ -100,19 +139,21 @@ fn backward<T: Element, const N: usize>(
 /// Runs the block on each image, checks that its output is finite, and shows it to `collect`.
 fn each_image<T: Element>(
     operands: &[Operand<'_, T>],
+    shape: [usize; 4],
     block: impl Fn(&mut Tape<T>, &[Var]) -> Result<Var, Error>,
     mut collect: impl FnMut(usize, &Tape<T>, Var) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let Some(image) = operands.first() else { return Ok(()) };
-    if image.expected.contains(&0) {
+    if shape.contains(&0) {
         return Ok(());
     }
-    for batch in 0..image.expected[0] {
+    for batch in 0..shape[0] {
         let mut tape = Tape::new();
         let leaves: Vec<Var> = operands
             .iter()
-            .enumerate()
-            .map(|(i, operand)| tape.leaf(matrix(operand.view, if i == 0 { batch } else { 0 })))
+            .map(|operand| {
+                let all = 0..operand.expected[0];
+                tape.leaf(matrix(operand.view, if operand.each { batch..batch + 1 } else { all }))
+            })
             .collect();
         let place = |error| match error {
             Error::Overflow { token, .. } => Error::Overflow { batch, head: 0, token },
