@@ -2,8 +2,12 @@
 
 use proptest::prelude::*;
 use rankbit_attention::vision::{
-    Ela, OffsetBias, RectangleOptions, RectangleWindows, ela, ela_gradient, offset_bias,
-    offset_bias_gradient, rectangle_windows, rectangle_windows_gradient,
+    Compatible, Correspondences, Ela, Factorization, FactorizationOptions, HighFrequency, LatentColumns,
+    Normals, OffsetBias, RectangleOptions, RectangleWindows, References, Variational, compatible,
+    compatible_gradient, divergence, divergence_gradient, ela, ela_gradient, factorization,
+    factorization_gradient, high_frequency, high_frequency_gradient, offset_bias, offset_bias_gradient,
+    rectangle_windows, rectangle_windows_gradient, references, references_gradient, variational,
+    variational_gradient,
 };
 use rankbit_attention::{Element, Error, Tensor, View};
 
@@ -16,20 +20,39 @@ enum Block {
     Ela(usize),
     Rectangle(RectangleOptions),
     Offset([usize; 2]),
+    HighFrequency,
+    Factorization(FactorizationOptions),
+    /// How many.
+    References(usize),
+    /// Whether training.
+    Variational(bool),
+    /// The last two operands are the points, without a gradient.
+    Compatible,
 }
 
 const WINDOWS: RectangleOptions = RectangleOptions { heads: 4, window: [2, 4], shift: false, mask: false };
 const SHIFTED: RectangleOptions = RectangleOptions { shift: true, ..WINDOWS };
 const MASKED: RectangleOptions = RectangleOptions { mask: true, ..SHIFTED };
 
+const FACTORS: FactorizationOptions = FactorizationOptions { heads: 7, window: 3, reduction: 2 };
+const WHOLE: FactorizationOptions = FactorizationOptions { heads: 1, window: 2, reduction: 1 };
+
 /// The blocks of the kept vectors, and where these are.
-const BLOCKS: [(Block, &str, usize); 6] = [
+const BLOCKS: [(Block, &str, usize); 14] = [
     (Block::Ela(2), "ela", 0),
     (Block::Ela(4), "ela", 1),
     (Block::Rectangle(WINDOWS), "rectangle", 0),
     (Block::Rectangle(SHIFTED), "rectangle", 1),
     (Block::Rectangle(MASKED), "rectangle", 2),
     (Block::Offset([2, 4]), "offset", 0),
+    (Block::HighFrequency, "high-frequency", 0),
+    (Block::Factorization(FACTORS), "factorization", 0),
+    (Block::Factorization(WHOLE), "factorization", 1),
+    (Block::References(3), "references", 0),
+    (Block::References(1), "references", 1),
+    (Block::Variational(false), "variational", 0),
+    (Block::Variational(true), "variational", 1),
+    (Block::Compatible, "compatible", 0),
 ];
 
 fn views<T: Element, const N: usize>(operands: &[Tensor<T>]) -> [View<'_, T>; N] {
@@ -37,11 +60,20 @@ fn views<T: Element, const N: usize>(operands: &[Tensor<T>]) -> [View<'_, T>; N]
     core::array::from_fn(|i| operands[i].view())
 }
 
+fn pairs<T: Element>(x: &[Tensor<T>]) -> Correspondences<'_, T> {
+    Correspondences { source: x[16].view(), target: x[17].view(), sigma: 1.5 }
+}
+
 fn run<T: Element>(block: Block, x: &[Tensor<T>]) -> Result<Tensor<T>, Error> {
     match block {
         Block::Ela(groups) => ela(&Ela::from_array(views(x)), groups),
         Block::Rectangle(options) => rectangle_windows(&RectangleWindows::from_array(views(x)), &options),
         Block::Offset(window) => offset_bias(&OffsetBias::from_array(views(x)), window),
+        Block::HighFrequency => high_frequency(&HighFrequency::from_array(views(x))),
+        Block::Factorization(options) => factorization(&Factorization::from_array(views(x)), &options),
+        Block::References(_) => references(&References::from_array(views(x))),
+        Block::Variational(training) => variational(&Variational::from_array(views(x)), training),
+        Block::Compatible => compatible(&Compatible::from_array(views(&x[..16])), &pairs(x)),
     }
 }
 
@@ -52,6 +84,22 @@ fn gradient<T: Element>(block: Block, x: &[Tensor<T>], up: &Tensor<T>) -> Result
         Block::Rectangle(options) => {
             let operands = RectangleWindows::from_array(views(x));
             rectangle_windows_gradient(&operands, &options, up)?.into_array().into()
+        }
+        Block::HighFrequency => {
+            high_frequency_gradient(&HighFrequency::from_array(views(x)), up)?.into_array().into()
+        }
+        Block::Factorization(options) => {
+            factorization_gradient(&Factorization::from_array(views(x)), &options, up)?.into_array().into()
+        }
+        Block::Variational(training) => {
+            variational_gradient(&Variational::from_array(views(x)), training, up)?.into_array().into()
+        }
+        Block::Compatible => {
+            let operands = Compatible::from_array(views(&x[..16]));
+            compatible_gradient(&operands, &pairs(x), up)?.into_array().into()
+        }
+        Block::References(_) => {
+            references_gradient(&References::from_array(views(x)), up)?.into_array().into()
         }
         Block::Offset(window) => {
             offset_bias_gradient(&OffsetBias::from_array(views(x)), window, up)?.into_array().into()
@@ -74,6 +122,62 @@ fn shapes(block: Block, [batch, size, c]: [usize; 3]) -> Vec<[usize; 4]> {
             let first = [1, 1, c, 2];
             vec![first, row, row, row, square, row, row, row, square, row, row, row, up, down]
         }
+        Block::HighFrequency => {
+            let (half, short) = (c / 2, [1, 1, 1, c / 2]);
+            let image = [batch, size, size + 1, c];
+            vec![image, [half, 3, 3, half], short, [1, 1, half, half], short, square, row]
+        }
+        Block::Factorization(FactorizationOptions { heads, reduction, .. }) => {
+            let c = if reduction == 1 { c } else { 2 * c };
+            let [g, n, f] =
+                if reduction == 1 { [c / 8, c / 8 * 7, 0] } else { [c / 8, c / 16 * 7, c / 16 * 7] };
+            let layer = |out: usize, len: usize| [[1, 1, out, len], [1, 1, 1, out]];
+            let kernel = |len: usize| [[len, 3, 3, 1], [1, 1, 1, len]];
+            let mut found = vec![[batch, size + 3, size + 4, c]];
+            found.extend(
+                [layer(c, c), [[g, reduction, reduction, g], [1, 1, 1, g]], [[1, 1, 1, g]; 2]].concat(),
+            );
+            found.extend([layer(2 * g, g), kernel(g), kernel(n + f), layer(n + f, n + f)].concat());
+            for len in [n, f] {
+                let one = len / heads;
+                found.extend([layer(one, one), layer(2 * one, one), kernel(len)].concat());
+            }
+            found.extend(layer(c, c));
+            found
+        }
+        Block::Variational(_) => {
+            let (s, m, q, k, v) = (3, 5, 2, 6, 2);
+            let each = |len| [batch, 1, size + 4, len];
+            let layer = |out: usize, len: usize| [[1, 1, out, len], [1, 1, 1, out]];
+            let mut found = vec![each(c), each(s), each(m), each(s), each(q)];
+            found.extend(
+                [layer(m, s + c), layer(3 * m, m), layer(3 * m, m), layer(k, m), layer(2 * s, k)].concat(),
+            );
+            found.extend([layer(v, q), layer(k, m + v), layer(2 * s, k), layer(c, m + s)].concat());
+            found
+        }
+        Block::Compatible => {
+            let layer = |out: usize, len: usize| [[1, 1, out, len], [1, 1, 1, out]];
+            // More pairs than one task takes.
+            let each = |len| [batch, 1, size * 40, len];
+            let mut found = vec![each(c); 4];
+            found.extend(
+                [layer(c, c), layer(c, c), layer(c, c), layer(2, c), layer(2, 2), layer(c, 2)].concat(),
+            );
+            found.extend([each(3), each(3)]);
+            found
+        }
+        Block::References(count) => {
+            let (r, one) = (3, [1, 1, 1, 1]);
+            let (wide, kernel) = ([1, 1, 1, 2 * r], [2 * r, 3, 3, 2 * r]);
+            let image = [batch, size + 2, 3, c];
+            let mut found = vec![image, [batch, count * image[1], 3, r], [1, 1, r, c], [1, 1, 1, r], one];
+            found.extend([[r, 3, 3, r], [1, 1, 1, r], one, [2 * r, 3, 3, r], wide]);
+            found.extend([[1, 1, 2 * r, c + 2 * r], wide]);
+            found.extend([[kernel, wide]; 4].concat());
+            found.extend([[1, 1, c, c + 2 * r], row]);
+            found
+        }
     }
 }
 
@@ -94,19 +198,24 @@ fn filled(x: &mut Tensor<f64>, value: f64) {
     x.as_mut_slice().fill(value);
 }
 
+fn vectors() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../tests/vectors/vision-blocks.json")).expect("JSON")
+}
+
+fn tensor(value: &serde_json::Value) -> Tensor<f64> {
+    let shape: Vec<usize> = serde_json::from_value(value["shape"].clone()).expect("a shape");
+    let data: Vec<f64> = serde_json::from_value(value["data"].clone()).expect("numbers");
+    Tensor::from_vec(data, shape.try_into().expect("four sizes")).expect("it fits")
+}
+
+fn list(value: &serde_json::Value) -> Vec<Tensor<f64>> {
+    value.as_array().expect("a list").iter().map(tensor).collect()
+}
+
 /// Vectors of PyTorch 2.15 (scripts/oracle/vision_blocks.py).
 #[test]
 fn pytorch_agrees() {
-    let text = include_str!("../../tests/vectors/vision-blocks.json");
-    let json: serde_json::Value = serde_json::from_str(text).expect("JSON");
-    let tensor = |value: &serde_json::Value| {
-        let shape: Vec<usize> = serde_json::from_value(value["shape"].clone()).expect("a shape");
-        let data: Vec<f64> = serde_json::from_value(value["data"].clone()).expect("numbers");
-        Tensor::from_vec(data, shape.try_into().expect("four sizes")).expect("it fits")
-    };
-    let list = |value: &serde_json::Value| -> Vec<Tensor<f64>> {
-        value.as_array().expect("a list").iter().map(tensor).collect()
-    };
+    let json = vectors();
     for (block, name, index) in BLOCKS {
         let case = &json[name][index];
         let (operands, gradients) = (list(&case["operands"]), list(&case["gradients"]));
@@ -115,7 +224,8 @@ fn pytorch_agrees() {
         assert_eq!(found.shape(), output.shape());
         assert!(gap(found.as_slice(), output.as_slice()) <= 1e-12, "{block:?}");
         let by = gradient(block, &operands, &tensor(&case["upstream"])).expect("good operands");
-        assert_eq!(by.len(), gradients.len());
+        // PyTorch's of the points are zero: they are detached.
+        assert!(gradients[by.len()..].iter().all(|x| x.as_slice().iter().all(|x| *x == 0.0)));
         for (i, (found, expected)) in by.iter().zip(&gradients).enumerate() {
             assert_eq!(found.shape(), expected.shape());
             let gap = gap(found.as_slice(), expected.as_slice());
@@ -124,24 +234,41 @@ fn pytorch_agrees() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
-
-    /// At every level, any threads.
-    #[test]
-    fn gradients_are_those_of_differences((batch, size) in (1..3_usize, 1..3_usize), seed in 0..1000_u64) {
-        for (block, ..) in BLOCKS {
+/// At every level, any threads. Fixed seeds: a difference across the kink of a rectifier is no derivative.
+#[test]
+fn gradients_are_those_of_differences() {
+    for (block, ..) in BLOCKS {
+        for (batch, size, seed) in [(1, 1, 3), (2, 2, 5)] {
             // A normalization of few numbers is all but flat in the weights: differences see it too coarsely.
-            let size = if matches!(block, Block::Ela(_)) { size + 3 } else { size };
-            let operands = operands(block, [batch, size, 8], seed);
+            let (size, c) = match block {
+                Block::Ela(_) => (size + 3, 8),
+                Block::Factorization(WHOLE) => (size, 32),
+                Block::Factorization(_) => (size, 16),
+                _ => (size, 8),
+            };
+            let operands = operands(block, [batch, size, c], seed);
             let upstream = random(good(block, &operands).shape(), seed + 40);
+            let mut first: Option<Vec<Tensor<f64>>> = None;
             for found in levels(|| gradient(block, &operands, &upstream)) {
                 let found = found.expect("good operands");
-                let outputs = |t: &[Tensor<f64>]| good(block, t);
-                check_gradients(&operands, &found.iter().collect::<Vec<_>>(), &upstream, outputs);
+                let Some(first) = &first else {
+                    let (moving, points) = operands.split_at(found.len());
+                    let outputs = |t: &[Tensor<f64>]| good(block, &[t, points].concat());
+                    check_gradients(moving, &found.iter().collect::<Vec<_>>(), &upstream, outputs);
+                    first = Some(found);
+                    continue;
+                };
+                for (found, first) in found.iter().zip(first) {
+                    let largest = first.as_slice().iter().fold(1.0, |max: f64, x| max.max(x.abs()));
+                    assert!(gap(found.as_slice(), first.as_slice()) <= 1e-11 * largest, "{block:?}");
+                }
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     /// ELA's gates lie in 0 … 1, and transposing the image transposes the result.
     #[test]
@@ -224,6 +351,82 @@ proptest! {
     }
 }
 
+/// A peak of one pixel reaches its eight neighbors through the maximum, and a zero last layer is the identity.
+#[test]
+fn peaks_spread_by_one_pixel() {
+    let block = Block::HighFrequency;
+    let mut operands = operands(block, [1, 6, 4], 3);
+    let [_, h, w, c] = operands[0].shape();
+    let mut none = operands.clone();
+    [5, 6].into_iter().for_each(|i| filled(&mut none[i], 0.0));
+    assert_eq!(good(block, &none), none[0]);
+    let before = good(block, &operands);
+    operands[0].as_mut_slice()[(2 * w + 3) * c + c - 1] = 50.0;
+    let after = good(block, &operands);
+    for (i, (before, after)) in before.as_slice().chunks(c).zip(after.as_slice().chunks(c)).enumerate() {
+        let near = (i / w).abs_diff(2) <= 1 && (i % w).abs_diff(3) <= 1;
+        assert_eq!(before != after, near, "pixel {i} of {h}x{w}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    /// The order of references does not matter, and equal ones act as one.
+    #[test]
+    fn references_have_no_order(height in 3..6_usize, seed in 0..1000_u64) {
+        let block = Block::References(3);
+        let mut operands = operands(block, [2, height - 2, 4], seed);
+        let before = good(block, &operands);
+        let len = operands[1].as_slice().len() / 2;
+        for images in operands[1].as_mut_slice().chunks_exact_mut(len) {
+            images.rotate_left(len / 3);
+        }
+        prop_assert!(gap(good(block, &operands).as_slice(), before.as_slice()) <= 1e-12);
+        // The first of each, three times over, and once.
+        let mut one = vec![];
+        for images in operands[1].as_mut_slice().chunks_exact_mut(len) {
+            images.copy_within(..len / 3, len / 3);
+            images.copy_within(..len / 3, 2 * len / 3);
+            one.extend_from_slice(&images[..len / 3]);
+        }
+        let thrice = good(block, &operands);
+        prop_assert!(gap(thrice.as_slice(), before.as_slice()) > 1e-6);
+        operands[1] = Tensor::from_vec(one, [2, height, 3, 3]).expect("it fits");
+        prop_assert!(gap(good(block, &operands).as_slice(), thrice.as_slice()) <= 1e-12);
+    }
+
+    /// Local groups see the mean window alone: a checkerboard of whole windows that keeps the mean changes no key. And outputs
+    /// are convex combinations of values, so constant images give constant outputs where no kernel sees the border.
+    #[test]
+    fn local_groups_see_the_mean_window(seed in 0..1000_u64) {
+        let block = Block::Factorization(WHOLE);
+        let mut operands = operands(block, [1, 1, 8], seed);
+        operands[0] = random([1, 4, 6, 8], seed);
+        // No kernels that see neighbors, identity where they stood; no queries: weights are uniform.
+        for i in [1, 2, 11] {
+            filled(&mut operands[i], 0.0);
+        }
+        for channel in 0..7 {
+            operands[11].as_mut_slice()[channel * 9 + 4] = 1.0;
+        }
+        let before = good(block, &operands);
+        // One window gains what another loses.
+        let mut moved = operands.clone();
+        for (y, x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let at = |y: usize, x: usize| (y * 6 + x) * 8;
+            moved[0].as_mut_slice()[at(y, x) + 1..at(y, x) + 8].iter_mut().for_each(|x| *x += 0.5);
+            moved[0].as_mut_slice()[at(y + 2, x + 4) + 1..at(y + 2, x + 4) + 8].iter_mut().for_each(|x| *x -= 0.5);
+        }
+        prop_assert!(gap(good(block, &moved).as_slice(), before.as_slice()) <= 1e-12);
+        moved[0].as_mut_slice()[1] += 1.0;
+        prop_assert!(gap(good(block, &moved).as_slice(), before.as_slice()) > 1e-6);
+        // Without queries every pixel gets the same mean of the values.
+        let pixels: Vec<&[f64]> = before.as_slice().chunks(8).collect();
+        prop_assert!(pixels.iter().all(|pixel| gap(pixel, pixels[0]) <= 1e-12));
+    }
+}
+
 /// The perceptron's table is what [`rectangle_windows`] takes: pixels one step apart share an entry wherever they lie.
 #[test]
 fn tables_depend_on_the_offset_alone() {
@@ -240,6 +443,130 @@ fn tables_depend_on_the_offset_alone() {
             assert!((small - large).abs() <= 1e-12);
         }
     }
+}
+
+/// Empty lists of pairs.
+#[test]
+fn no_pairs_have_no_features() {
+    for block in [Block::Variational(true), Block::Compatible] {
+        for (axis, size) in [(0, 0), (2, 0)] {
+            let images = if block == Block::Compatible { vec![0, 1, 2, 3, 16, 17] } else { (0..5).collect() };
+            let mut shapes = shapes(block, [1, 1, 4]);
+            images.into_iter().for_each(|i| shapes[i][axis] = size);
+            let operands: Vec<Tensor<f64>> = shapes.into_iter().map(|shape| random(shape, 1)).collect();
+            let found = good(block, &operands);
+            assert!(found.as_slice().is_empty());
+            let by = gradient(block, &operands, &found).expect("nothing to do");
+            assert!(by.iter().all(|by| by.as_slice().iter().all(|x| *x == 0.0)));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    /// A rigid motion of either cloud changes nothing; where no distance agrees, every pair sees the mean of all.
+    #[test]
+    fn rigid_motions_change_nothing(angle in -3.0..3.0_f64, seed in 0..1000_u64) {
+        let block = Block::Compatible;
+        let mut operands = operands(block, [1, 1, 4], seed);
+        let before = good(block, &operands);
+        let (sin, cos) = angle.sin_cos();
+        for point in operands[17].as_mut_slice().chunks_exact_mut(3) {
+            let [x, y, z] = [point[0], point[1], point[2]];
+            point.copy_from_slice(&[cos * x - sin * y + 2.0, z - 1.0, sin * x + cos * y + 0.5]);
+        }
+        prop_assert!(gap(good(block, &operands).as_slice(), before.as_slice()) <= 1e-10);
+        // Only a pair with itself is at the same distance then.
+        operands[17].as_mut_slice().iter_mut().for_each(|x| *x *= 1e6);
+        filled(&mut operands[4], 0.0);
+        filled(&mut operands[5], 0.0);
+        let n = operands[0].shape()[2];
+        let apart = good(block, &operands);
+        let added = |i: usize| -> Vec<f64> {
+            (0..4).map(|k| apart.as_slice()[i * 4 + k] - operands[0].as_slice()[i * 4 + k]).collect()
+        };
+        prop_assert!((1..n).all(|i| gap(&added(i), &added(0)) <= 1e-10));
+    }
+
+    /// The next belief lies between the last and 1 in modulus; a state without noise is the mean.
+    #[test]
+    fn beliefs_stay_bounded(training in any::<bool>(), seed in 0..1000_u64) {
+        let block = Block::Variational(training);
+        let mut operands = operands(block, [2, 1, 4], seed);
+        filled(&mut operands[3], 0.0);
+        let found = good(block, &operands);
+        let at = LatentColumns::new(4, 3, 5);
+        prop_assert_eq!(found.shape(), [2, 1, 5, at.end]);
+        for (line, old) in found.as_slice().chunks(at.end).zip(operands[2].as_slice().chunks(5)) {
+            for (new, old) in line[at.belief..at.prior_mean].iter().zip(old) {
+                prop_assert!(new.abs() <= old.abs().max(1.0) + 1e-12);
+            }
+            let mean = if training { at.posterior_mean } else { at.prior_mean };
+            prop_assert_eq!(&line[at.state..at.belief], &line[mean..][..3]);
+            let deviations = [at.prior_deviation..at.posterior_mean, at.posterior_deviation..at.end];
+            prop_assert!(deviations.into_iter().all(|range| line[range].iter().all(|x| *x >= 0.1)));
+            prop_assert!(line[..at.state].iter().all(|x| *x >= 0.0));
+        }
+    }
+
+    /// Never negative, 0 for equal distributions and there alone, its gradient zero there and that of differences elsewhere.
+    #[test]
+    fn divergences_are_not_negative(n in 1..6_usize, seed in 0..1000_u64) {
+        let mut normals: [Tensor<f64>; 4] = core::array::from_fn(|i| random([2, 1, n, 3], seed + i as u64));
+        for i in [1, 3] {
+            normals[i].as_mut_slice().iter_mut().for_each(|x| *x = 0.5 + x.abs());
+        }
+        let of = |x: &[Tensor<f64>]| divergence(&Normals::from_array(views(x))).expect("good operands");
+        let found = of(&normals);
+        prop_assert!(found.as_slice().iter().all(|x| *x > 0.0));
+        let up = random([2, 1, n, 3], seed + 9);
+        let by = divergence_gradient(&Normals::from_array(views(&normals)), None, up.view()).expect("good operands");
+        let by = by.into_array();
+        check_gradients(&normals, &by.each_ref(), &up, of);
+        let equal = [0, 1, 0, 1].map(|i: usize| normals[i].clone());
+        prop_assert!(of(&equal).as_slice().iter().all(|x| *x == 0.0));
+        let by = divergence_gradient(&Normals::from_array(views(&equal)), None, up.view()).expect("good operands");
+        prop_assert!(by.into_array().iter().all(|by| by.as_slice().iter().all(|x| *x == 0.0)));
+    }
+}
+
+/// PyTorch's balanced divergence, and bad input.
+#[test]
+fn divergences_are_pytorchs_and_refuse() {
+    let json = vectors();
+    let case = &json["divergence"][0];
+    let (operands, gradients) = (list(&case["operands"]), list(&case["gradients"]));
+    let found = divergence(&Normals::from_array(views(&operands))).expect("good operands");
+    assert!(gap(found.as_slice(), tensor(&case["output"]).as_slice()) <= 1e-12);
+    let up = tensor(&case["upstream"]);
+    let normals = Normals::from_array(views(&operands));
+    let by = divergence_gradient(&normals, Some(0.8), up.view()).expect("good operands");
+    for (found, expected) in by.into_array().iter().zip(&gradients) {
+        assert!(gap(found.as_slice(), expected.as_slice()) <= 1e-11);
+    }
+    for balance in [-0.1, 1.1, f64::NAN] {
+        let found = divergence_gradient(&normals, Some(balance), up.view());
+        assert!(matches!(found, Err(Error::InvalidOption { what: "balance", .. })));
+    }
+    for i in 0..4 {
+        for (value, refused) in
+            [(f64::NAN, true), (f64::INFINITY, true), (0.0, i % 2 == 1), (-1.0, i % 2 == 1)]
+        {
+            let mut bad = operands.clone();
+            bad[i].as_mut_slice()[0] = value;
+            assert_eq!(divergence(&Normals::from_array(views(&bad))).is_err(), refused);
+        }
+        let mut bad = operands.clone();
+        bad[i] = random([1, 1, 3, 4], 1);
+        let found = divergence(&Normals::from_array(views(&bad)));
+        assert!(matches!(found, Err(Error::ShapeMismatch { .. })));
+    }
+    let mut far = operands.clone();
+    far[0].as_mut_slice()[5] = 1e200;
+    far[3].as_mut_slice()[5] = 1e-200;
+    let found = divergence(&Normals::from_array(views(&far)));
+    assert!(matches!(found, Err(Error::Overflow { batch: 0, head: 0, token: 1 })));
 }
 
 /// Single precision.
@@ -272,7 +599,9 @@ fn bad_input_is_refused() {
             assert!(refused, "{block:?}, operand {i}: {found:?}");
             for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
                 let mut bad = good.clone();
-                *bad[i].as_mut_slice().last_mut().expect("not empty") = value;
+                // The weights of a group without channels are empty.
+                let Some(entry) = bad[i].as_mut_slice().last_mut() else { continue };
+                *entry = value;
                 let last = [a, b, c, d].map(|size| size - 1);
                 assert!(matches!(run(block, &bad), Err(Error::NonFinite { index, .. }) if index == last));
                 assert!(matches!(gradient(block, &bad, &output), Err(Error::NonFinite { .. })));
@@ -295,7 +624,7 @@ fn bad_input_is_refused() {
 #[test]
 fn empty_images_give_empty_results() {
     for (block, ..) in BLOCKS {
-        if matches!(block, Block::Offset(_)) {
+        if matches!(block, Block::Offset(_) | Block::Variational(_) | Block::Compatible) {
             continue;
         }
         let sizes = [1, 2, 8];
@@ -303,6 +632,9 @@ fn empty_images_give_empty_results() {
         for axis in [1, 2] {
             let mut shapes = shapes(block, sizes);
             shapes[0][axis] = 0;
+            if matches!(block, Block::References(_)) {
+                shapes[1][axis] = 0;
+            }
             cases.push(shapes.into_iter().map(|shape| random(shape, 1)).collect());
         }
         for operands in cases {
@@ -336,6 +668,50 @@ fn options_outside_their_range_are_refused() {
     }
     for window in [[0, 4], [2, 0], [3, 4], [2, 16]] {
         refused(Block::Rectangle(RectangleOptions { window, ..WINDOWS }), &good, "window");
+    }
+    let groups = operands(Block::Factorization(FACTORS), [1, 2, 8], 1);
+    for (what, options) in [
+        ("heads", FactorizationOptions { heads: 2, ..FACTORS }),
+        ("heads", FactorizationOptions { heads: 0, ..FACTORS }),
+        ("window", FactorizationOptions { window: 0, ..FACTORS }),
+        ("window", FactorizationOptions { window: 7, ..FACTORS }),
+        ("window", FactorizationOptions { window: usize::MAX, ..FACTORS }),
+        ("reduction", FactorizationOptions { reduction: 0, ..FACTORS }),
+        ("reduction", FactorizationOptions { reduction: 7, ..FACTORS }),
+    ] {
+        refused(Block::Factorization(options), &groups, what);
+    }
+    let mut odd = groups.clone();
+    odd[0] = random([1, 5, 6, 24], 1);
+    refused(Block::Factorization(FACTORS), &odd, "channels");
+    let several = operands(Block::References(3), [1, 2, 4], 1);
+    for (what, shape, which) in [
+        ("height of the references", [1, 9, 3, 3], 1),
+        ("height of the references", [1, 0, 3, 3], 1),
+        ("reference channels", [1, 12, 3, 0], 1),
+        ("side of the image", [1, 4, 2, 4], 0),
+        ("side of the image", [1, 1, 3, 4], 0),
+    ] {
+        let mut bad = several.clone();
+        bad[which] = random(shape, 1);
+        refused(Block::References(3), &bad, what);
+    }
+    let peaks = operands(Block::HighFrequency, [1, 2, 3], 1);
+    refused(Block::HighFrequency, &peaks, "halves");
+    for i in [1, 2, 4, 11, 15] {
+        let mut bad = operands(Block::Variational(true), [1, 1, 4], 1);
+        let [a, b, c, d] = bad[i].shape();
+        bad[i] = if i < 5 { random([a, b, c, 0], 1) } else { random([a, b, 0, d], 1) };
+        assert!(
+            matches!(run(Block::Variational(true), &bad), Err(Error::InvalidOption { .. })),
+            "operand {i}"
+        );
+    }
+    let several = operands(Block::Compatible, [1, 1, 4], 1);
+    for sigma in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let pairs = Correspondences { sigma, ..pairs(&several) };
+        let found = compatible(&Compatible::from_array(views(&several[..16])), &pairs);
+        assert!(matches!(found, Err(Error::InvalidOption { what: "sigma", .. })));
     }
     let far = RectangleOptions { window: [usize::MAX, usize::MAX], ..WINDOWS };
     assert!(matches!(run(Block::Rectangle(far), &good), Err(Error::TooLarge { .. })));

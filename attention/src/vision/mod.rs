@@ -5,6 +5,10 @@
 //! | [`polarized()`], [`polarized_gradient`] | a gate for each channel and one for each pixel | c²·n |
 //! | [`ela()`], [`ela_gradient`] | a gate for each row and one for each column | c·n |
 //! | [`rectangle_windows`], [`offset_bias`], … | attention in wide and tall windows, shifted or not, and its table of biases | c²·n + c·n·window |
+//! | [`high_frequency()`], … | a residual of a kernel's and a local maximum's view | c²·n |
+//! | [`factorization()`], … | heads that see the image reduced, or one mean window | c²·n + c·n·(window + n/R²) |
+//! | [`references()`], … | weighs, pixel by pixel, what aligned reference images hold | c²·n·references |
+//! | [`compatible()`], [`variational()`], [`divergence()`], … | pairs of points see each other by how rigidly they move; random embeddings | c·n² |
 //! | [`position()`], [`position_gradient`] | softmax attention between all pixels, as a residual | c²·n + c·n² |
 //!
 //! Images are strided [`View`]s of shape `[batch, height, width, channels]`: one stored channels first has strides
@@ -12,26 +16,38 @@
 //! the same struct, filled with views or with tensors. Kernels of convolutions are `[out, height, width, in/groups]`: one stored
 //! as PyTorch does, `[out, in/groups, height, width]`, has strides `[in/groups·h·w, w, 1, h·w]`.
 
+mod compatible;
+mod divergence;
 mod ela;
+mod factorization;
+mod high_frequency;
 mod offset_bias;
 mod operands;
 mod operation;
 mod polarized;
 mod position;
 mod rectangle;
+mod references;
 mod tape;
+mod variational;
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 
 use num_traits::Float;
 
+pub use compatible::{Compatible, Correspondences, compatible, compatible_gradient};
+pub use divergence::{Normals, divergence, divergence_gradient};
 pub use ela::{Ela, ela, ela_gradient};
+pub use factorization::{Factorization, FactorizationOptions, factorization, factorization_gradient};
+pub use high_frequency::{HighFrequency, high_frequency, high_frequency_gradient};
 pub use offset_bias::{OffsetBias, offset_bias, offset_bias_gradient};
 pub use polarized::{Arrangement, Polarized, polarized, polarized_gradient};
 pub use position::{Position, position, position_gradient};
 pub use rectangle::{RectangleOptions, RectangleWindows, rectangle_windows, rectangle_windows_gradient};
+pub use references::{References, references, references_gradient};
 use tape::{Matrix, Tape, Var};
+pub use variational::{LatentColumns, Variational, variational, variational_gradient};
 
 use crate::tensor::each;
 use crate::{Element, Error, Tensor, View};

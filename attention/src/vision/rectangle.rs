@@ -11,7 +11,7 @@
 //!
 //! Cost: `8·n·c² + 4·n·H·W·c + 18·n·c` flops forward; no n×n matrix, memory of order `n·c`.
 //!
-//! Source: Li, Zhang, Sun, Yu, Wang, Wang, *Feature Modulation Transformer: Cross-Refinement of Global Representation via
+//! Source: Li, Zhang, Liu, Zhu, *Feature Modulation Transformer: Cross-Refinement of Global Representation via
 //! High-Frequency Prior for Image Super-Resolution* (CRAFT), ICCV 2023, arXiv 2308.05022: H×W = 4×16, the released network without
 //! the mask. Normalization before and the perceptron after it are the caller's.
 

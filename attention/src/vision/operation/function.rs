@@ -16,6 +16,9 @@ pub(in super::super) enum Function {
     Rectified(f64),
     /// x where negative, else 0.
     Negative,
+    Tanh,
+    /// `ln(1 + exp x)`.
+    Softplus,
 }
 
 impl Function {
@@ -33,6 +36,15 @@ impl Function {
             Self::Rectified(_) => (x, 1.0),
             Self::Negative if x < 0.0 => (x, 1.0),
             Self::Negative => (0.0, 0.0),
+            Self::Tanh => {
+                let y = Float::tanh(x);
+                (y, 1.0 - y * y)
+            }
+            Self::Softplus => {
+                let small = Float::exp(-Float::abs(x));
+                let slope = if x > 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
+                (x.max(0.0) + Float::ln_1p(small), slope)
+            }
         }
     }
 }

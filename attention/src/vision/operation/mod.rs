@@ -3,6 +3,7 @@
 //! An image of h×w pixels is a matrix with a pixel a row, so windows, strips, patches, shifts, paddings and strides are lists of
 //! rows ([`Rows`]), and one gather does them all. A convolution is a gather and a product.
 
+mod compatible;
 mod function;
 mod heads;
 mod rows;
@@ -10,4 +11,4 @@ mod shape;
 
 pub(super) use function::Function;
 pub(super) use heads::Heads;
-pub(super) use rows::Rows;
+pub(super) use rows::{Rows, mirrored};

@@ -18,6 +18,11 @@ impl Rows {
         Self { taps: 1, from: from.into_iter().map(Some).collect() }
     }
 
+    /// The same number of old rows for each new one, all lists one after the other.
+    pub(in super::super) fn lists(taps: usize, from: impl IntoIterator<Item = usize>) -> Self {
+        Self { taps, ..Self::each(from) }
+    }
+
     /// The neighborhood of each place of a `height`×`width` grid that a kernel of odd sides, centred there, reaches.
     pub(in super::super) fn around([height, width]: [usize; 2], [down, across]: [usize; 2]) -> Self {
         let near = |i: usize, tap: usize, side: usize, len: usize| {
@@ -33,11 +38,25 @@ impl Rows {
         Self { taps: down * across, from }
     }
 
+    /// Squares of `side` rows and columns, side by side, over what of a `height`×`width` grid they fill.
+    pub(in super::super) fn tiles([height, width]: [usize; 2], side: usize) -> Self {
+        let tiles =
+            (0..height / side).flat_map(move |i| (0..width / side).map(move |j| i * side * width + j * side));
+        let from =
+            tiles.flat_map(move |corner| (0..side * side).map(move |k| corner + k / side * width + k % side));
+        Self::lists(side * side, from)
+    }
+
     /// The same lists for `blocks` blocks of `len` old rows, one after the other.
     fn repeated(&self, blocks: usize, len: usize) -> Self {
         let from = (0..blocks).flat_map(|b| self.from.iter().map(move |at| at.map(|at| at + b * len)));
         Self { taps: self.taps, from: from.collect() }
     }
+}
+
+/// `len` places and those beyond them up to `end`, mirrored at the last: `end < 2·len`.
+pub(in super::super) fn mirrored(len: usize, end: usize) -> impl Iterator<Item = usize> + Clone {
+    (0..end).map(move |i| if i < len { i } else { 2 * (len - 1) - i })
 }
 
 /// Old rows side by side.

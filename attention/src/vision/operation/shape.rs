@@ -107,6 +107,18 @@ impl<T: Element> Pull<T> for Means {
 }
 
 impl<T: Element> Tape<T> {
+    /// `x·weightᵀ + bias`: a layer.
+    pub(in super::super) fn layer(&mut self, x: Var, weight: Var, bias: Var) -> Var {
+        let product = self.linear(x, weight);
+        self.sum(product, bias)
+    }
+
+    /// `factor·a`.
+    pub(in super::super) fn scaled(&mut self, a: Var, factor: f64) -> Var {
+        let factor = self.leaf(Matrix { rows: 1, columns: 1, data: vec![T::from_f64(factor)] });
+        self.times(a, factor)
+    }
+
     /// As `rows` rows; they divide the number of entries.
     pub(in super::super) fn reshaped(&mut self, a: Var, rows: usize) -> Var {
         let from = self.value(a);
