@@ -10,3 +10,4 @@ mod relative_position;
 mod scatterbrain;
 mod vision;
 mod vision_blocks;
+mod vision_properties;

@@ -1,12 +1,12 @@
-//! Vision blocks with convolutions and windows: PyTorch's vectors, gradients, what each block is, bad input.
+//! Vision blocks with convolutions and windows: PyTorch's vectors, gradients, bad input.
 
-use proptest::prelude::*;
 use rankbit_attention::vision::{
-    Compatible, Correspondences, Ela, Factorization, FactorizationOptions, HighFrequency, LatentColumns,
-    Normals, OffsetBias, RectangleOptions, RectangleWindows, References, Variational, compatible,
-    compatible_gradient, divergence, divergence_gradient, ela, ela_gradient, factorization,
-    factorization_gradient, high_frequency, high_frequency_gradient, offset_bias, offset_bias_gradient,
-    rectangle_windows, rectangle_windows_gradient, references, references_gradient, variational,
+    Compatible, Correspondences, Ela, Factorization, FactorizationOptions, HighFrequency, OffsetBias,
+    RectangleOptions, RectangleWindows, References, ReleasedParallel, ReleasedSequential, Variational,
+    compatible, compatible_gradient, ela, ela_gradient, factorization, factorization_gradient,
+    high_frequency, high_frequency_gradient, offset_bias, offset_bias_gradient, rectangle_windows,
+    rectangle_windows_gradient, references, references_gradient, released_parallel,
+    released_parallel_gradient, released_sequential, released_sequential_gradient, variational,
     variational_gradient,
 };
 use rankbit_attention::{Element, Error, Tensor, View};
@@ -15,7 +15,7 @@ use crate::common::{check_gradients, gap, levels, random, rounded};
 
 /// Every block by one name, with its options.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Block {
+pub(crate) enum Block {
     /// Groups of the normalization.
     Ela(usize),
     Rectangle(RectangleOptions),
@@ -26,19 +26,22 @@ enum Block {
     References(usize),
     /// Whether training.
     Variational(bool),
+    Parallel,
+    Sequential,
     /// The last two operands are the points, without a gradient.
     Compatible,
 }
 
-const WINDOWS: RectangleOptions = RectangleOptions { heads: 4, window: [2, 4], shift: false, mask: false };
+pub(crate) const WINDOWS: RectangleOptions =
+    RectangleOptions { heads: 4, window: [2, 4], shift: false, mask: false };
 const SHIFTED: RectangleOptions = RectangleOptions { shift: true, ..WINDOWS };
 const MASKED: RectangleOptions = RectangleOptions { mask: true, ..SHIFTED };
 
-const FACTORS: FactorizationOptions = FactorizationOptions { heads: 7, window: 3, reduction: 2 };
-const WHOLE: FactorizationOptions = FactorizationOptions { heads: 1, window: 2, reduction: 1 };
+pub(crate) const FACTORS: FactorizationOptions = FactorizationOptions { heads: 7, window: 3, reduction: 2 };
+pub(crate) const WHOLE: FactorizationOptions = FactorizationOptions { heads: 1, window: 2, reduction: 1 };
 
 /// The blocks of the kept vectors, and where these are.
-const BLOCKS: [(Block, &str, usize); 14] = [
+const BLOCKS: [(Block, &str, usize); 16] = [
     (Block::Ela(2), "ela", 0),
     (Block::Ela(4), "ela", 1),
     (Block::Rectangle(WINDOWS), "rectangle", 0),
@@ -53,18 +56,20 @@ const BLOCKS: [(Block, &str, usize); 14] = [
     (Block::Variational(false), "variational", 0),
     (Block::Variational(true), "variational", 1),
     (Block::Compatible, "compatible", 0),
+    (Block::Parallel, "released-parallel", 0),
+    (Block::Sequential, "released-sequential", 0),
 ];
 
-fn views<T: Element, const N: usize>(operands: &[Tensor<T>]) -> [View<'_, T>; N] {
+pub(crate) fn views<T: Element, const N: usize>(operands: &[Tensor<T>]) -> [View<'_, T>; N] {
     assert_eq!(operands.len(), N);
     core::array::from_fn(|i| operands[i].view())
 }
 
-fn pairs<T: Element>(x: &[Tensor<T>]) -> Correspondences<'_, T> {
+pub(crate) fn pairs<T: Element>(x: &[Tensor<T>]) -> Correspondences<'_, T> {
     Correspondences { source: x[16].view(), target: x[17].view(), sigma: 1.5 }
 }
 
-fn run<T: Element>(block: Block, x: &[Tensor<T>]) -> Result<Tensor<T>, Error> {
+pub(crate) fn run<T: Element>(block: Block, x: &[Tensor<T>]) -> Result<Tensor<T>, Error> {
     match block {
         Block::Ela(groups) => ela(&Ela::from_array(views(x)), groups),
         Block::Rectangle(options) => rectangle_windows(&RectangleWindows::from_array(views(x)), &options),
@@ -72,6 +77,8 @@ fn run<T: Element>(block: Block, x: &[Tensor<T>]) -> Result<Tensor<T>, Error> {
         Block::HighFrequency => high_frequency(&HighFrequency::from_array(views(x))),
         Block::Factorization(options) => factorization(&Factorization::from_array(views(x)), &options),
         Block::References(_) => references(&References::from_array(views(x))),
+        Block::Parallel => released_parallel(&ReleasedParallel::from_array(views(x))),
+        Block::Sequential => released_sequential(&ReleasedSequential::from_array(views(x))),
         Block::Variational(training) => variational(&Variational::from_array(views(x)), training),
         Block::Compatible => compatible(&Compatible::from_array(views(&x[..16])), &pairs(x)),
     }
@@ -90,6 +97,12 @@ fn gradient<T: Element>(block: Block, x: &[Tensor<T>], up: &Tensor<T>) -> Result
         }
         Block::Factorization(options) => {
             factorization_gradient(&Factorization::from_array(views(x)), &options, up)?.into_array().into()
+        }
+        Block::Parallel => {
+            released_parallel_gradient(&ReleasedParallel::from_array(views(x)), up)?.into_array().into()
+        }
+        Block::Sequential => {
+            released_sequential_gradient(&ReleasedSequential::from_array(views(x)), up)?.into_array().into()
         }
         Block::Variational(training) => {
             variational_gradient(&Variational::from_array(views(x)), training, up)?.into_array().into()
@@ -145,6 +158,15 @@ fn shapes(block: Block, [batch, size, c]: [usize; 3]) -> Vec<[usize; 4]> {
             found.extend(layer(c, c));
             found
         }
+        Block::Parallel => {
+            let (down, up) = ([1, 1, 3, c], [1, 1, c, 3]);
+            vec![[batch, size, size + 3, c], row, down, up, down, down]
+        }
+        Block::Sequential => {
+            let (down, short) = ([1, 1, 3, c], [1, 1, 1, 4]);
+            let image = [batch, size, size + 3, c];
+            vec![image, row, down, [1, 1, 4, 3], short, short, short, [1, 1, c, 4], row, down, down]
+        }
         Block::Variational(_) => {
             let (s, m, q, k, v) = (3, 5, 2, 6, 2);
             let each = |len| [batch, 1, size + 4, len];
@@ -181,7 +203,7 @@ fn shapes(block: Block, [batch, size, c]: [usize; 3]) -> Vec<[usize; 4]> {
     }
 }
 
-fn operands(block: Block, sizes: [usize; 3], seed: u64) -> Vec<Tensor<f64>> {
+pub(crate) fn operands(block: Block, sizes: [usize; 3], seed: u64) -> Vec<Tensor<f64>> {
     let shapes = shapes(block, sizes);
     let draw = |(shape, seed)| random::<f64>(shape, seed);
     let mut found: Vec<Tensor<f64>> = shapes.into_iter().zip(seed..).map(draw).collect();
@@ -190,25 +212,25 @@ fn operands(block: Block, sizes: [usize; 3], seed: u64) -> Vec<Tensor<f64>> {
     found
 }
 
-fn good(block: Block, x: &[Tensor<f64>]) -> Tensor<f64> {
+pub(crate) fn good(block: Block, x: &[Tensor<f64>]) -> Tensor<f64> {
     run(block, x).expect("good operands")
 }
 
-fn filled(x: &mut Tensor<f64>, value: f64) {
+pub(crate) fn filled(x: &mut Tensor<f64>, value: f64) {
     x.as_mut_slice().fill(value);
 }
 
-fn vectors() -> serde_json::Value {
+pub(crate) fn vectors() -> serde_json::Value {
     serde_json::from_str(include_str!("../../tests/vectors/vision-blocks.json")).expect("JSON")
 }
 
-fn tensor(value: &serde_json::Value) -> Tensor<f64> {
+pub(crate) fn tensor(value: &serde_json::Value) -> Tensor<f64> {
     let shape: Vec<usize> = serde_json::from_value(value["shape"].clone()).expect("a shape");
     let data: Vec<f64> = serde_json::from_value(value["data"].clone()).expect("numbers");
     Tensor::from_vec(data, shape.try_into().expect("four sizes")).expect("it fits")
 }
 
-fn list(value: &serde_json::Value) -> Vec<Tensor<f64>> {
+pub(crate) fn list(value: &serde_json::Value) -> Vec<Tensor<f64>> {
     value.as_array().expect("a list").iter().map(tensor).collect()
 }
 
@@ -267,184 +289,6 @@ fn gradients_are_those_of_differences() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
-
-    /// ELA's gates lie in 0 … 1, and transposing the image transposes the result.
-    #[test]
-    fn strips_only_weaken_and_transpose((h, w, c) in (1..7_usize, 1..7_usize, 1..4_usize), seed in 0..1000_u64) {
-        let c = 4 * c;
-        let mut operands = operands(Block::Ela(4), [1, 1, c], seed);
-        operands[0] = random([2, h, w, c], seed);
-        for found in levels(|| run(Block::Ela(4), &operands)) {
-            let found = found.expect("good operands");
-            for (y, x) in found.as_slice().iter().zip(operands[0].as_slice()) {
-                prop_assert!(y * x >= 0.0 && y.abs() <= x.abs());
-            }
-            let transposed = |x: &Tensor<f64>| {
-                let [b, h, w, c] = x.shape();
-                let at = |i: usize| [i / (h * w * c), i / c % h, i / (h * c) % w, i % c];
-                let data = (0..b * h * w * c).map(|i| x.view().get(at(i)).expect("inside")).collect();
-                Tensor::from_vec(data, [b, w, h, c]).expect("it fits")
-            };
-            let mut turned = operands.clone();
-            turned[0] = transposed(&operands[0]);
-            prop_assert!(gap(good(Block::Ela(4), &turned).as_slice(), transposed(&found).as_slice()) <= 1e-12);
-        }
-    }
-
-    /// A pixel moves what lies in its windows, and what the 3×3 kernel reaches, and nothing else; masked windows do not wrap.
-    #[test]
-    fn windows_end_where_they_end((y, x) in (0..8_usize, 0..8_usize), shift in any::<bool>(), mask in any::<bool>(), seed in 0..1000_u64) {
-        let options = RectangleOptions { shift, mask, ..WINDOWS };
-        let block = Block::Rectangle(options);
-        let c = 8;
-        let mut operands = operands(block, [1, 1, c], seed);
-        // No mixing of the halves after the attention, no kernel.
-        filled(&mut operands[5], 0.0);
-        filled(&mut operands[7], 0.0);
-        (0..c).for_each(|i| operands[7].as_mut_slice()[i * c + i] = 1.0);
-        let before = good(block, &operands);
-        let (pixel, mut moved) = ((y * 8 + x) * c, operands.clone());
-        moved[0].as_mut_slice()[pixel..][..c].iter_mut().for_each(|x| *x += 1.0);
-        let after = good(block, &moved);
-        let [h, w] = options.window;
-        for (half, [down, across]) in [[h, w], [w, h]].into_iter().enumerate() {
-            let by = |side: usize| if shift { side / 2 } else { 0 };
-            let window = |i: usize, side: usize| (i + 8 - by(side)) % 8 / side;
-            let wrapped = |i: usize, side: usize| i < by(side);
-            for (i, j) in (0..8).flat_map(|i| (0..8).map(move |j| (i, j))) {
-                let same = window(i, down) == window(y, down) && window(j, across) == window(x, across);
-                let apart = wrapped(i, down) != wrapped(y, down) || wrapped(j, across) != wrapped(x, across);
-                let seen = same && !(mask && apart);
-                let entries = |t: &Tensor<f64>| t.as_slice()[(i * 8 + j) * c + half * c / 2..][..c / 2].to_vec();
-                prop_assert_eq!(entries(&before) != entries(&after), seen, "{:?} half {}", (i, j), half);
-            }
-        }
-    }
-
-    /// One window over the whole image, no biases, no kernel: full attention of each half.
-    #[test]
-    fn one_window_is_full_attention(seed in 0..1000_u64) {
-        let options = RectangleOptions { heads: 2, window: [4, 4], shift: false, mask: false };
-        let block = Block::Rectangle(options);
-        let c = 6;
-        let mut operands = operands(block, [1, 1, c], seed);
-        operands[0] = random([1, 4, 4, c], seed);
-        [2, 3, 4, 5, 6, 7, 8].into_iter().for_each(|i| filled(&mut operands[i], 0.0));
-        (0..c).for_each(|i| operands[7].as_mut_slice()[i * c + i] = 1.0);
-        let found = good(block, &operands);
-        let (x, weight) = (operands[0].as_slice(), operands[1].as_slice());
-        for half in 0..2 {
-            let part = |part: usize| {
-                let row = |i: usize| (0..3).map(move |k| (i, part * c + half * 3 + k));
-                let dot = |(i, o): (usize, usize)| (0..c).map(|k| x[i * c + k] * weight[o * c + k]).sum::<f64>();
-                let data = (0..16).flat_map(row).map(dot).collect();
-                Tensor::from_vec(data, [1, 1, 16, 3]).expect("it fits")
-            };
-            let [q, k, v] = [0, 1, 2].map(part);
-            let full = rankbit_attention::exact(q.view(), k.view(), v.view(), &Default::default()).expect("good operands");
-            for (i, line) in full.output.as_slice().chunks_exact(3).enumerate() {
-                prop_assert!(gap(line, &found.as_slice()[i * c + half * 3..][..3]) <= 1e-12);
-            }
-        }
-    }
-}
-
-/// A peak of one pixel reaches its eight neighbors through the maximum, and a zero last layer is the identity.
-#[test]
-fn peaks_spread_by_one_pixel() {
-    let block = Block::HighFrequency;
-    let mut operands = operands(block, [1, 6, 4], 3);
-    let [_, h, w, c] = operands[0].shape();
-    let mut none = operands.clone();
-    [5, 6].into_iter().for_each(|i| filled(&mut none[i], 0.0));
-    assert_eq!(good(block, &none), none[0]);
-    let before = good(block, &operands);
-    operands[0].as_mut_slice()[(2 * w + 3) * c + c - 1] = 50.0;
-    let after = good(block, &operands);
-    for (i, (before, after)) in before.as_slice().chunks(c).zip(after.as_slice().chunks(c)).enumerate() {
-        let near = (i / w).abs_diff(2) <= 1 && (i % w).abs_diff(3) <= 1;
-        assert_eq!(before != after, near, "pixel {i} of {h}x{w}");
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
-
-    /// The order of references does not matter, and equal ones act as one.
-    #[test]
-    fn references_have_no_order(height in 3..6_usize, seed in 0..1000_u64) {
-        let block = Block::References(3);
-        let mut operands = operands(block, [2, height - 2, 4], seed);
-        let before = good(block, &operands);
-        let len = operands[1].as_slice().len() / 2;
-        for images in operands[1].as_mut_slice().chunks_exact_mut(len) {
-            images.rotate_left(len / 3);
-        }
-        prop_assert!(gap(good(block, &operands).as_slice(), before.as_slice()) <= 1e-12);
-        // The first of each, three times over, and once.
-        let mut one = vec![];
-        for images in operands[1].as_mut_slice().chunks_exact_mut(len) {
-            images.copy_within(..len / 3, len / 3);
-            images.copy_within(..len / 3, 2 * len / 3);
-            one.extend_from_slice(&images[..len / 3]);
-        }
-        let thrice = good(block, &operands);
-        prop_assert!(gap(thrice.as_slice(), before.as_slice()) > 1e-6);
-        operands[1] = Tensor::from_vec(one, [2, height, 3, 3]).expect("it fits");
-        prop_assert!(gap(good(block, &operands).as_slice(), thrice.as_slice()) <= 1e-12);
-    }
-
-    /// Local groups see the mean window alone: a checkerboard of whole windows that keeps the mean changes no key. And outputs
-    /// are convex combinations of values, so constant images give constant outputs where no kernel sees the border.
-    #[test]
-    fn local_groups_see_the_mean_window(seed in 0..1000_u64) {
-        let block = Block::Factorization(WHOLE);
-        let mut operands = operands(block, [1, 1, 8], seed);
-        operands[0] = random([1, 4, 6, 8], seed);
-        // No kernels that see neighbors, identity where they stood; no queries: weights are uniform.
-        for i in [1, 2, 11] {
-            filled(&mut operands[i], 0.0);
-        }
-        for channel in 0..7 {
-            operands[11].as_mut_slice()[channel * 9 + 4] = 1.0;
-        }
-        let before = good(block, &operands);
-        // One window gains what another loses.
-        let mut moved = operands.clone();
-        for (y, x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            let at = |y: usize, x: usize| (y * 6 + x) * 8;
-            moved[0].as_mut_slice()[at(y, x) + 1..at(y, x) + 8].iter_mut().for_each(|x| *x += 0.5);
-            moved[0].as_mut_slice()[at(y + 2, x + 4) + 1..at(y + 2, x + 4) + 8].iter_mut().for_each(|x| *x -= 0.5);
-        }
-        prop_assert!(gap(good(block, &moved).as_slice(), before.as_slice()) <= 1e-12);
-        moved[0].as_mut_slice()[1] += 1.0;
-        prop_assert!(gap(good(block, &moved).as_slice(), before.as_slice()) > 1e-6);
-        // Without queries every pixel gets the same mean of the values.
-        let pixels: Vec<&[f64]> = before.as_slice().chunks(8).collect();
-        prop_assert!(pixels.iter().all(|pixel| gap(pixel, pixels[0]) <= 1e-12));
-    }
-}
-
-/// The perceptron's table is what [`rectangle_windows`] takes: pixels one step apart share an entry wherever they lie.
-#[test]
-fn tables_depend_on_the_offset_alone() {
-    let block = Block::Offset([2, 3]);
-    let operands = operands(block, [1, 1, 8], 3);
-    let table = good(block, &operands);
-    assert_eq!(table.shape(), [1, 1, 3, 15]);
-    // A larger window holds the smaller one's offsets in its middle.
-    let larger = good(Block::Offset([3, 4]), &operands);
-    for head in 0..3 {
-        for (y, x) in (0..3).flat_map(|y| (0..5).map(move |x| (y, x))) {
-            let small = table.as_slice()[head * 15 + y * 5 + x];
-            let large = larger.as_slice()[head * 35 + (y + 1) * 7 + x + 1];
-            assert!((small - large).abs() <= 1e-12);
-        }
-    }
-}
-
 /// Empty lists of pairs.
 #[test]
 fn no_pairs_have_no_features() {
@@ -460,113 +304,6 @@ fn no_pairs_have_no_features() {
             assert!(by.iter().all(|by| by.as_slice().iter().all(|x| *x == 0.0)));
         }
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
-
-    /// A rigid motion of either cloud changes nothing; where no distance agrees, every pair sees the mean of all.
-    #[test]
-    fn rigid_motions_change_nothing(angle in -3.0..3.0_f64, seed in 0..1000_u64) {
-        let block = Block::Compatible;
-        let mut operands = operands(block, [1, 1, 4], seed);
-        let before = good(block, &operands);
-        let (sin, cos) = angle.sin_cos();
-        for point in operands[17].as_mut_slice().chunks_exact_mut(3) {
-            let [x, y, z] = [point[0], point[1], point[2]];
-            point.copy_from_slice(&[cos * x - sin * y + 2.0, z - 1.0, sin * x + cos * y + 0.5]);
-        }
-        prop_assert!(gap(good(block, &operands).as_slice(), before.as_slice()) <= 1e-10);
-        // Only a pair with itself is at the same distance then.
-        operands[17].as_mut_slice().iter_mut().for_each(|x| *x *= 1e6);
-        filled(&mut operands[4], 0.0);
-        filled(&mut operands[5], 0.0);
-        let n = operands[0].shape()[2];
-        let apart = good(block, &operands);
-        let added = |i: usize| -> Vec<f64> {
-            (0..4).map(|k| apart.as_slice()[i * 4 + k] - operands[0].as_slice()[i * 4 + k]).collect()
-        };
-        prop_assert!((1..n).all(|i| gap(&added(i), &added(0)) <= 1e-10));
-    }
-
-    /// The next belief lies between the last and 1 in modulus; a state without noise is the mean.
-    #[test]
-    fn beliefs_stay_bounded(training in any::<bool>(), seed in 0..1000_u64) {
-        let block = Block::Variational(training);
-        let mut operands = operands(block, [2, 1, 4], seed);
-        filled(&mut operands[3], 0.0);
-        let found = good(block, &operands);
-        let at = LatentColumns::new(4, 3, 5);
-        prop_assert_eq!(found.shape(), [2, 1, 5, at.end]);
-        for (line, old) in found.as_slice().chunks(at.end).zip(operands[2].as_slice().chunks(5)) {
-            for (new, old) in line[at.belief..at.prior_mean].iter().zip(old) {
-                prop_assert!(new.abs() <= old.abs().max(1.0) + 1e-12);
-            }
-            let mean = if training { at.posterior_mean } else { at.prior_mean };
-            prop_assert_eq!(&line[at.state..at.belief], &line[mean..][..3]);
-            let deviations = [at.prior_deviation..at.posterior_mean, at.posterior_deviation..at.end];
-            prop_assert!(deviations.into_iter().all(|range| line[range].iter().all(|x| *x >= 0.1)));
-            prop_assert!(line[..at.state].iter().all(|x| *x >= 0.0));
-        }
-    }
-
-    /// Never negative, 0 for equal distributions and there alone, its gradient zero there and that of differences elsewhere.
-    #[test]
-    fn divergences_are_not_negative(n in 1..6_usize, seed in 0..1000_u64) {
-        let mut normals: [Tensor<f64>; 4] = core::array::from_fn(|i| random([2, 1, n, 3], seed + i as u64));
-        for i in [1, 3] {
-            normals[i].as_mut_slice().iter_mut().for_each(|x| *x = 0.5 + x.abs());
-        }
-        let of = |x: &[Tensor<f64>]| divergence(&Normals::from_array(views(x))).expect("good operands");
-        let found = of(&normals);
-        prop_assert!(found.as_slice().iter().all(|x| *x > 0.0));
-        let up = random([2, 1, n, 3], seed + 9);
-        let by = divergence_gradient(&Normals::from_array(views(&normals)), None, up.view()).expect("good operands");
-        let by = by.into_array();
-        check_gradients(&normals, &by.each_ref(), &up, of);
-        let equal = [0, 1, 0, 1].map(|i: usize| normals[i].clone());
-        prop_assert!(of(&equal).as_slice().iter().all(|x| *x == 0.0));
-        let by = divergence_gradient(&Normals::from_array(views(&equal)), None, up.view()).expect("good operands");
-        prop_assert!(by.into_array().iter().all(|by| by.as_slice().iter().all(|x| *x == 0.0)));
-    }
-}
-
-/// PyTorch's balanced divergence, and bad input.
-#[test]
-fn divergences_are_pytorchs_and_refuse() {
-    let json = vectors();
-    let case = &json["divergence"][0];
-    let (operands, gradients) = (list(&case["operands"]), list(&case["gradients"]));
-    let found = divergence(&Normals::from_array(views(&operands))).expect("good operands");
-    assert!(gap(found.as_slice(), tensor(&case["output"]).as_slice()) <= 1e-12);
-    let up = tensor(&case["upstream"]);
-    let normals = Normals::from_array(views(&operands));
-    let by = divergence_gradient(&normals, Some(0.8), up.view()).expect("good operands");
-    for (found, expected) in by.into_array().iter().zip(&gradients) {
-        assert!(gap(found.as_slice(), expected.as_slice()) <= 1e-11);
-    }
-    for balance in [-0.1, 1.1, f64::NAN] {
-        let found = divergence_gradient(&normals, Some(balance), up.view());
-        assert!(matches!(found, Err(Error::InvalidOption { what: "balance", .. })));
-    }
-    for i in 0..4 {
-        for (value, refused) in
-            [(f64::NAN, true), (f64::INFINITY, true), (0.0, i % 2 == 1), (-1.0, i % 2 == 1)]
-        {
-            let mut bad = operands.clone();
-            bad[i].as_mut_slice()[0] = value;
-            assert_eq!(divergence(&Normals::from_array(views(&bad))).is_err(), refused);
-        }
-        let mut bad = operands.clone();
-        bad[i] = random([1, 1, 3, 4], 1);
-        let found = divergence(&Normals::from_array(views(&bad)));
-        assert!(matches!(found, Err(Error::ShapeMismatch { .. })));
-    }
-    let mut far = operands.clone();
-    far[0].as_mut_slice()[5] = 1e200;
-    far[3].as_mut_slice()[5] = 1e-200;
-    let found = divergence(&Normals::from_array(views(&far)));
-    assert!(matches!(found, Err(Error::Overflow { batch: 0, head: 0, token: 1 })));
 }
 
 /// Single precision.
@@ -643,78 +380,4 @@ fn empty_images_give_empty_results() {
             assert!(by.iter().all(|by| by.as_slice().iter().all(|x| *x == 0.0)));
         }
     }
-}
-
-#[test]
-fn options_outside_their_range_are_refused() {
-    let refused = |block: Block, good: &[Tensor<f64>], what: &str| {
-        let found = run(block, good);
-        assert!(
-            matches!(&found, Err(Error::InvalidOption { what: found, .. }) if *found == what),
-            "{found:?}"
-        );
-    };
-    let strips = operands(Block::Ela(2), [1, 2, 8], 1);
-    refused(Block::Ela(3), &strips, "norm_groups");
-    refused(Block::Ela(0), &strips, "norm_groups");
-    for taps in [0, 4] {
-        let mut even = strips.clone();
-        even[1] = random([8, 1, taps, 4], 1);
-        refused(Block::Ela(2), &even, "taps");
-    }
-    let good = operands(Block::Rectangle(WINDOWS), [1, 1, 8], 1);
-    for heads in [0, 3, 6] {
-        refused(Block::Rectangle(RectangleOptions { heads, ..WINDOWS }), &good, "heads");
-    }
-    for window in [[0, 4], [2, 0], [3, 4], [2, 16]] {
-        refused(Block::Rectangle(RectangleOptions { window, ..WINDOWS }), &good, "window");
-    }
-    let groups = operands(Block::Factorization(FACTORS), [1, 2, 8], 1);
-    for (what, options) in [
-        ("heads", FactorizationOptions { heads: 2, ..FACTORS }),
-        ("heads", FactorizationOptions { heads: 0, ..FACTORS }),
-        ("window", FactorizationOptions { window: 0, ..FACTORS }),
-        ("window", FactorizationOptions { window: 7, ..FACTORS }),
-        ("window", FactorizationOptions { window: usize::MAX, ..FACTORS }),
-        ("reduction", FactorizationOptions { reduction: 0, ..FACTORS }),
-        ("reduction", FactorizationOptions { reduction: 7, ..FACTORS }),
-    ] {
-        refused(Block::Factorization(options), &groups, what);
-    }
-    let mut odd = groups.clone();
-    odd[0] = random([1, 5, 6, 24], 1);
-    refused(Block::Factorization(FACTORS), &odd, "channels");
-    let several = operands(Block::References(3), [1, 2, 4], 1);
-    for (what, shape, which) in [
-        ("height of the references", [1, 9, 3, 3], 1),
-        ("height of the references", [1, 0, 3, 3], 1),
-        ("reference channels", [1, 12, 3, 0], 1),
-        ("side of the image", [1, 4, 2, 4], 0),
-        ("side of the image", [1, 1, 3, 4], 0),
-    ] {
-        let mut bad = several.clone();
-        bad[which] = random(shape, 1);
-        refused(Block::References(3), &bad, what);
-    }
-    let peaks = operands(Block::HighFrequency, [1, 2, 3], 1);
-    refused(Block::HighFrequency, &peaks, "halves");
-    for i in [1, 2, 4, 11, 15] {
-        let mut bad = operands(Block::Variational(true), [1, 1, 4], 1);
-        let [a, b, c, d] = bad[i].shape();
-        bad[i] = if i < 5 { random([a, b, c, 0], 1) } else { random([a, b, 0, d], 1) };
-        assert!(
-            matches!(run(Block::Variational(true), &bad), Err(Error::InvalidOption { .. })),
-            "operand {i}"
-        );
-    }
-    let several = operands(Block::Compatible, [1, 1, 4], 1);
-    for sigma in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let pairs = Correspondences { sigma, ..pairs(&several) };
-        let found = compatible(&Compatible::from_array(views(&several[..16])), &pairs);
-        assert!(matches!(found, Err(Error::InvalidOption { what: "sigma", .. })));
-    }
-    let far = RectangleOptions { window: [usize::MAX, usize::MAX], ..WINDOWS };
-    assert!(matches!(run(Block::Rectangle(far), &good), Err(Error::TooLarge { .. })));
-    refused(Block::Offset([0, 2]), &operands(Block::Offset([1, 1]), [1, 1, 8], 1), "window");
-    refused(Block::Offset([1, 1]), &operands(Block::Offset([1, 1]), [1, 1, 0], 1), "inner channels");
 }

@@ -212,6 +212,26 @@ def compatible(sigma):
     return block
 
 
+def pooled(x, query, value):
+    weights = F.softmax(layer(x, query).flatten(1), 1)
+    return torch.einsum("bn,bnm->bm", weights, layer(x, value).flatten(1, 2))
+
+
+def released_parallel(x, query, value, output, pixel_query, pixel_value):
+    gate = torch.sigmoid(layer(pooled(x, query, value), output))
+    mean = layer(x, pixel_query).mean((1, 2))
+    scores = torch.einsum("bm,bhwm->bhw", mean, layer(x, pixel_value)).flatten(1)
+    return x * gate[:, None, None] + x * torch.sigmoid(F.softmax(scores, 1)).reshape(*x.shape[:3], 1)
+
+
+def released_sequential(x, query, value, inner, inner_bias, scale, shift, output, output_bias, pixel_query, pixel_value):
+    hidden = F.relu(norm(layer(pooled(x, query, value), inner, inner_bias), scale, shift))
+    x = x * torch.sigmoid(layer(hidden, output, output_bias))[:, None, None]
+    mean = layer(x, pixel_query).mean((1, 2))
+    weights = F.softmax(layer(x, pixel_value).flatten(1, 2), 1)
+    return x * torch.sigmoid(torch.einsum("bm,bnm->bn", mean, weights)).reshape(*x.shape[:3], 1)
+
+
 def divergence(balance):
     """The balanced divergence; deviations are softplus of the leaves, so that they are positive, and kept as operands."""
     torch.manual_seed(15)
@@ -234,7 +254,7 @@ def rows(*sizes):
 
 if __name__ == "__main__":
     c = 8
-    strips = lambda depth: [(2, 3, 5, c), (c, 1, 5, depth), *rows(c, c)]
+    strips = lambda depth, c=8: [(2, 3, 5, c), (c, 1, 5, depth), *rows(c, c)]
     tables = [(1, 1, 2, 3 * 7)] * 2
     windows = [(2, 8, 4, c), (1, 1, 3 * c, c), *rows(3 * c), *tables, (c, 3, 3, 1), *rows(c), (1, 1, c, c), *rows(c)]
     p = 4
@@ -262,6 +282,10 @@ if __name__ == "__main__":
     latent = each(c, s, m, s, q) + lay(m, s + c) + lay(3 * m, m) * 2 + lay(k, m) + lay(2 * s, k) + lay(v, q)
     latent += lay(k, m + v) + lay(2 * s, k) + lay(c, m + s)
     pairs = each(c, c, c, c) + lay(c, c) * 3 + lay(2, c) + lay(2, 2) + lay(c, 2) + each(3, 3)
+    c, m = 6, 3
+    down, up, size = (1, 1, m, c), (1, 1, c, m), (2, 3, 5, c)
+    gates = [size, *rows(c), down, up, down, down]
+    longer = [size, *rows(c), down, (1, 1, 4, m), *rows(4, 4, 4), (1, 1, c, 4), *rows(c), down, down]
     print(json.dumps({
         "ela": [case(i, strips(depth), ela(groups)) for i, (depth, groups) in enumerate([(1, 2), (4, 4)])],
         "rectangle": [
@@ -276,6 +300,8 @@ if __name__ == "__main__":
         "references": [case(9, several(3), references, 0.5), case(10, several(1), references, 0.5)],
         "variational": [case(11 + i, latent, variational(training), 0.5) for i, training in enumerate([False, True])],
         "compatible": [case(13, pairs, compatible(1.5))],
+        "released-parallel": [case(16, gates, released_parallel)],
+        "released-sequential": [case(17, longer, released_sequential)],
         "divergence": [divergence(0.8)],
         "offset": [case(5, perceptron, offset_bias((2, 4)))],
     }))

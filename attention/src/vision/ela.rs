@@ -46,7 +46,7 @@ impl<'a, T: Element> Ela<View<'a, T>> {
     fn operands(&self, norm_groups: usize) -> Result<[Operand<'a, T>; 4], Error> {
         let (image, [_, _, taps, depth]) = (self.image.shape(), self.kernel.shape());
         let c = image[3];
-        if taps % 2 == 0 {
+        if taps.is_multiple_of(2) {
             return Err(Error::InvalidOption { what: "taps", requirement: "odd", found: taps as f64 });
         }
         divides("channels of a kernel", depth, c)?;

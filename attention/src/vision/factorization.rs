@@ -14,7 +14,7 @@
 //! Groups take 2, 7 and 7 sixteenths of the channels, or 1 and 7 eighths and no far group when R = 1. Every pixel attends to M² + n/R²
 //! places. Kernels are 3×3 with zeros beyond the grid.
 //!
-//! Cost: `n·c·(M² + n/R²)·4 + 6·n·c²` flops forward, about; no n×n matrix unless R = 1.
+//! Cost: `n·c·(M² + n/R²)·4 + 6·n·c²` flops forward, about; never an n×n matrix, though time n² where R = 1.
 //!
 //! Source: Qin et al., *FaViT: Factorization Vision Transformer*, arXiv 2312.08614. Two deviations of its released code: it fuses
 //! windows by a pooling that mixes channels where there is more than one window (here: the mean, as the paper says), and takes the

@@ -1,20 +1,40 @@
-//! Light attentions of vision networks: gates and one dense module over the pixels of an image, forward and gradient.
+//! Light attentions of vision networks: gates, windows, references and dense modules, forward and gradient.
 //!
 //! | item | what it does | cost for n pixels, c channels |
 //! |---|---|---|
 //! | [`polarized()`], [`polarized_gradient`] | a gate for each channel and one for each pixel | c²·n |
-//! | [`ela()`], [`ela_gradient`] | a gate for each row and one for each column | c·n |
-//! | [`rectangle_windows`], [`offset_bias`], … | attention in wide and tall windows, shifted or not, and its table of biases | c²·n + c·n·window |
-//! | [`high_frequency()`], … | a residual of a kernel's and a local maximum's view | c²·n |
-//! | [`factorization()`], … | heads that see the image reduced, or one mean window | c²·n + c·n·(window + n/R²) |
-//! | [`references()`], … | weighs, pixel by pixel, what aligned reference images hold | c²·n·references |
-//! | [`compatible()`], [`variational()`], [`divergence()`], … | pairs of points see each other by how rigidly they move; random embeddings | c·n² |
+//! | [`released_parallel`], [`released_sequential`], … | the same as its authors' code has it | c²·n |
+//! | [`ela()`], [`ela_gradient`] | ELA: a gate for each row and one for each column | c·n |
+//! | [`rectangle_windows`], [`offset_bias`], … | CRAFT: wide and tall windows, shifted or not, and their table of biases | c²·n + c·n·window |
+//! | [`high_frequency()`], … | CRAFT: a residual of a kernel's and a local maximum's view | c²·n |
+//! | [`factorization()`], … | FaSA: heads that see the image reduced, or one mean window | c²·n + c·n·(window + n/R²) |
+//! | [`references()`], … | MRefSR: weighs, pixel by pixel, what aligned reference images hold | c²·n·references |
+//! | [`compatible()`], [`variational()`], [`divergence()`], … | VBReg: pairs of points see each other by how rigidly they move; random embeddings | c·n² |
 //! | [`position()`], [`position_gradient`] | softmax attention between all pixels, as a residual | c²·n + c·n² |
 //!
 //! Images are strided [`View`]s of shape `[batch, height, width, channels]`: one stored channels first has strides
 //! `[c·h·w, w, 1, h·w]`. Weights of layers are `[1, 1, out, in]`, vectors `[1, 1, 1, len]`. Operands and their gradients are
 //! the same struct, filled with views or with tensors. Kernels of convolutions are `[out, height, width, in/groups]`: one stored
 //! as PyTorch does, `[out, in/groups, height, width]`, has strides `[in/groups·h·w, w, 1, h·w]`.
+//!
+//! ```
+//! use rankbit_attention::View;
+//! use rankbit_attention::vision::{Ela, ela, ela_gradient};
+//! // 2×3 pixels of 2 channels; kernels of 3 taps, each for its own channel.
+//! let pixels: Vec<f32> = (0..12_u8).map(|i| f32::from(i) / 4.0 - 1.0).collect();
+//! let (taps, ones, zeros) = ([0.25_f32, 0.5, 0.25, 0.0, 1.0, 0.0], [1.0_f32; 2], [0.0_f32; 2]);
+//! let operands = Ela {
+//!     image: View::contiguous(&pixels, [1, 2, 3, 2])?,
+//!     kernel: View::contiguous(&taps, [2, 1, 3, 1])?,
+//!     norm_scale: View::contiguous(&ones, [1, 1, 1, 2])?,
+//!     norm_shift: View::contiguous(&zeros, [1, 1, 1, 2])?,
+//! };
+//! let output = ela(&operands, 2)?;
+//! // Gates only weaken.
+//! assert!(output.as_slice().iter().zip(&pixels).all(|(y, x)| y.abs() <= x.abs()));
+//! assert_eq!(ela_gradient(&operands, 2, output.view())?.kernel.shape(), [2, 1, 3, 1]);
+//! # Ok::<(), rankbit_attention::Error>(())
+//! ```
 
 mod compatible;
 mod divergence;
@@ -28,6 +48,7 @@ mod polarized;
 mod position;
 mod rectangle;
 mod references;
+mod released;
 mod tape;
 mod variational;
 
@@ -46,6 +67,10 @@ pub use polarized::{Arrangement, Polarized, polarized, polarized_gradient};
 pub use position::{Position, position, position_gradient};
 pub use rectangle::{RectangleOptions, RectangleWindows, rectangle_windows, rectangle_windows_gradient};
 pub use references::{References, references, references_gradient};
+pub use released::{
+    ReleasedParallel, ReleasedSequential, released_parallel, released_parallel_gradient, released_sequential,
+    released_sequential_gradient,
+};
 use tape::{Matrix, Tape, Var};
 pub use variational::{LatentColumns, Variational, variational, variational_gradient};
 

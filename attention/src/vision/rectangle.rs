@@ -72,7 +72,7 @@ impl<'a, T: Element> RectangleWindows<View<'a, T>> {
         let image = self.image.shape();
         let [_, height, width, c] = image;
         let heads = options.heads;
-        if heads == 0 || heads % 2 != 0 {
+        if heads == 0 || !heads.is_multiple_of(2) {
             let requirement = "even and at least 2";
             return Err(Error::InvalidOption { what: "heads", requirement, found: heads as f64 });
         }
