@@ -9,7 +9,7 @@
 //! zeros beyond the image. With `shift` the windows lie half a window down and right and wrap around the image, so windows at the
 //! border hold pixels of opposite sides; with `mask` these do not see each other (Swin's rule).
 //!
-//! Cost: `8·n·c² + 4·n·H·W·c + 18·n·c` flops forward; no n×n matrix, memory of order `n·c`.
+//! Cost: `8·n·c² + 4·n·H·W·c + 18·n·c` flops forward; no n×n matrix, memory of order `n·c + heads·(H·W)²`.
 //!
 //! Source: Li, Zhang, Liu, Zhu, *Feature Modulation Transformer: Cross-Refinement of Global Representation via
 //! High-Frequency Prior for Image Super-Resolution* (CRAFT), ICCV 2023, arXiv 2308.05022: H×W = 4×16, the released network without
