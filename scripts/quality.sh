@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # What each recipe costs a real network: the table in QUALITY.md, from nothing.
 #
-#     scripts/quality.sh [OUT.md]
+#     scripts/quality.sh [--propagate] [OUT.md]
+#
+# With --propagate each recipe with calibration A is calibrated layer by layer, on inputs that come through the layers it
+# has compressed before (the kit's example `propagate`), as the field measures.
 #
 # Fetches the sentence model, captures its calibration (768 sentences), held-out moments (384 others) and gradient-weighted
 # moments (scripts/capture.py, in a Python environment of its own), compresses the 36 matrices of the encoder by every
@@ -9,6 +12,11 @@
 # with venv. Seconds are CPU time, summed over threads.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+propagate=
+if [ "${1:-}" = --propagate ]; then
+    propagate=yes
+    shift
+fi
 out=$(realpath -m "${1:-QUALITY.md}")
 work=$PWD/target/quality
 data=${RANKBIT_DATA:-$PWD/data}
@@ -17,7 +25,7 @@ mkdir -p "$work"
 
 scripts/fetch-model.sh
 cargo build --release -p rankbit-cli --bin rankbit --example score
-cargo build --release -p rankbit-kit --features model --example capture
+cargo build --release -p rankbit-kit --features model --example capture --example propagate
 rankbit=target/release/rankbit
 capture=target/release/examples/capture
 
@@ -99,6 +107,11 @@ while read -r flags; do
     echo "quality: $flags" >&2
     arguments=${flags/--calib A/--calib $work/acts}
     arguments=${arguments/--calib G/--calib $work/gradients}
+    if [ -n "$propagate" ] && [[ $flags == *'--calib A'* ]]; then
+        # shellcheck disable=SC2086 -- the flags are words
+        target/release/examples/propagate "$rankbit" "$work/through" ${flags/--calib A/} >&2
+        arguments=${flags/--calib A/--calib $work/through}
+    fi
     # shellcheck disable=SC2086 -- the flags are words
     { time "$rankbit" compress "$model" -o "$work/small" --include encoder --quiet --report "$work/report.json" \
         $arguments 2>&3; } 3>&2 2>"$work/time"

@@ -19,6 +19,11 @@ pub(crate) fn product_into<T: Scalar>(out: MatMut<'_, T>, a: MatRef<'_, T>, b: M
     matmul(out, Accum::Replace, a, b, T::from_f64(1.0), Par::Seq);
 }
 
+/// `out -= a·b`, on the calling thread.
+pub(crate) fn subtract_product<T: Scalar>(out: MatMut<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+    matmul(out, Accum::Add, a, b, T::from_f64(-1.0), Par::Seq);
+}
+
 /// Calls `visit(line, entries)` for every contiguous line of `a`: its columns where the view is column-major,
 /// its rows where it is row-major, else single entries. Returns whether lines are rows.
 ///

@@ -3,9 +3,12 @@
 //!
 //! | item | what it does |
 //! |---|---|
-//! | [`randomized`], [`truncated`], [`best_rank`] | A ≈ U·diag(σ)·Vᵀ of a rank |
+//! | [`krylov`], [`randomized`], [`truncated`], [`best_rank`] | A ≈ U·diag(σ)·Vᵀ of a rank |
+//! | [`to_tolerance`] | the same, of the rank that an error needs |
+//! | [`StreamingSvd`], [`Svd::append_rows`] | the same as rows arrive |
 //! | [`weighted`] | the best L·R of a rank under a [`Metric`], in closed form |
 //! | [`Metric`], [`MetricRoot`] | ‖E‖²_M = Σᵢ rowᵢ·eᵢ H eᵢᵀ, and a root of it that survives rank deficiency |
+//! | [`weighted_both`] | the same under a form on either side |
 //! | [`Moments`] | XᵀX and friends of a layer's inputs, one pass over the tokens |
 //! | [`ErrorFeedback`] | the column-by-column sweep of GPTQ, LDLQ and SparseGPT, and its coordinate descent |
 //! | [`ldu`](mod@ldu) | P·A·Q = L·D·U by partial, rook or complete pivoting, whole or cut to a rank |
@@ -67,6 +70,7 @@ pub use faer;
 
 pub mod certify;
 mod dense;
+mod eigen;
 mod error;
 pub mod grassmann;
 pub mod hadamard;
@@ -89,14 +93,15 @@ pub mod tucker;
 pub use error::Error;
 pub use hadamard::Hadamard;
 pub use ldu::{Ldu, LduInfo, LduOptions, Pivoting, ldu};
-pub use metric::{ColumnMetric, Metric, MetricRoot};
-pub use moments::{MomentKinds, MomentParts, Moments};
+pub use metric::{ColumnMetric, Metric, MetricRoot, RootMethod};
+pub use moments::{MomentKinds, MomentParts, Moments, Shrinkage, Shrunk};
 pub use random::Stream;
 pub use robust::{Robust, RobustOptions, robust_pca};
 pub use scalar::Scalar;
 pub use solve::solve_spd;
 pub use svd::{
-    Factors, Method, RandomizedOptions, Svd, SvdInfo, SvdMethod, best_rank, randomized, singular_values,
-    truncated, weighted,
+    Factors, KrylovOptions, Method, RandomizedOptions, Sketch, Streamed, StreamingSvd, Svd, SvdInfo,
+    SvdMethod, best_rank, krylov, randomized, singular_values, to_tolerance, truncated, weighted,
+    weighted_both,
 };
 pub use sweep::{ErrorFeedback, Order, Projector, Refined, SweepOptions, Swept};

@@ -3,7 +3,7 @@
 use crate::support::*;
 use proptest::prelude::*;
 use rankbit_linalg::faer::{Mat, MatRef};
-use rankbit_linalg::{ColumnMetric, Error, MomentKinds, MomentParts, Moments};
+use rankbit_linalg::{ColumnMetric, Error, Metric, MomentKinds, MomentParts, Moments, RootMethod, Shrinkage};
 
 const ALL: MomentKinds = MomentKinds { gram: true, sample: 5 };
 
@@ -252,4 +252,145 @@ fn token_counts_at_the_end_of_their_range() {
     moments.merge(&moments.clone()).unwrap();
     assert_eq!(moments.tokens(), u64::MAX);
     assert!(moments.mean().unwrap().iter().all(|mean| mean.is_finite()));
+}
+
+/// Sums of one row at a time lose nothing with compensation: every mean is the exact one to about a rounding, where plain
+/// means drift.
+#[test]
+fn compensated_means_do_not_drift() {
+    let (tokens, n) = (20_000, 3);
+    let base = single(gaussian(tokens, n, 5).as_ref());
+    // Integers, so that the exact sums are known.
+    let x = Mat::from_fn(tokens, n, |i, j| (base[(i, j)] * 1000.0).round() + 77_777.0);
+    let exact = |j: usize, k: usize| {
+        #[expect(clippy::cast_possible_truncation, reason = "these are integers")]
+        let term = |i: usize| i128::from(x[(i, j)] as i64) * i128::from(x[(i, k)] as i64);
+        (0..tokens).map(term).sum::<i128>() as f64 / tokens as f64
+    };
+    let run = |mut moments: Moments| {
+        for i in 0..tokens {
+            moments.update(x.as_ref().subrows(i, 1)).unwrap();
+        }
+        moments
+    };
+    let kinds = MomentKinds { gram: true, sample: 0 };
+    let worst = |moments: &Moments| {
+        let entries = (0..n).flat_map(|j| (0..n).map(move |k| (j, k)));
+        let errors = entries.map(|(j, k)| (moments.gram().unwrap()[(j, k)] / exact(j, k) - 1.0).abs());
+        errors.fold(0.0, f64::max)
+    };
+    let plain = run(Moments::new(n, kinds));
+    let compensated = run(Moments::new(n, kinds).compensated());
+    at_most(worst(&compensated), 2.0 * f64::EPSILON, 0.0);
+    assert!(worst(&plain) > worst(&compensated), "{} and {}", worst(&plain), worst(&compensated));
+    assert_same(&plain, &compensated, 1e-12 * 77_777.0 * 77_777.0);
+    // Merged halves are as good, and so is what follows a reset.
+    let half = |from: usize, mut moments: Moments| {
+        for start in (from..from + tokens / 2).step_by(7) {
+            moments.update(x.as_ref().subrows(start, 7.min(from + tokens / 2 - start))).unwrap();
+        }
+        moments
+    };
+    let mut merged = half(0, Moments::new(n, kinds).compensated());
+    merged.merge(&half(tokens / 2, Moments::new(n, kinds).compensated())).unwrap();
+    at_most(worst(&merged), 2.0 * f64::EPSILON, 0.0);
+    merged.reset();
+    at_most(worst(&run(merged)), 2.0 * f64::EPSILON, 0.0);
+}
+
+/// scikit-learn 1.9.1 (`scripts/oracle/shrinkage.py`), and what the estimate promises.
+#[test]
+fn shrinkage_is_that_of_the_public_library() {
+    let entry = |i: usize, j: usize| {
+        ((i * 7 + j * 13) % 11) as f32 / 4.0 - 1.25 + ((i * i * 3 + j * j * 5) % 7) as f32 / 8.0
+    };
+    let cases = [
+        (7, 4, 1.0, 0.844_866_071_428_571_4, 0.0),
+        (40, 4, 0.571_074_108_767_991_5, 0.902_556_610_858_166_7, 0.099_859_309_052_452),
+        (3, 6, 1.0, 0.820_312_5, 0.0),
+    ];
+    for (tokens, n, weight, diagonal, next) in cases {
+        let x = Mat::from_fn(tokens, n, entry);
+        for chunk in [1, 3, tokens] {
+            let mut moments = Moments::new(n, ALL);
+            for start in (0..tokens).step_by(chunk) {
+                moments.update(x.as_ref().subrows(start, chunk.min(tokens - start))).unwrap();
+            }
+            let found = moments.shrunk(Shrinkage::LedoitWolf).unwrap();
+            close(found.weight, weight, 1e-12);
+            close(found.gram[(0, 0)], diagonal, 1e-12);
+            close(found.gram[(1, 0)], next, 1e-12);
+            let trace = |gram: MatRef<'_, f64>| (0..n).map(|j| gram[(j, j)]).sum::<f64>();
+            close(trace(found.gram.as_ref()), trace(moments.gram().unwrap()), 1e-12);
+            close(found.mean_diagonal * n as f64, trace(found.gram.as_ref()), 1e-12);
+            assert_eq!(moments.shrunk(Shrinkage::None).unwrap().gram, moments.gram().unwrap());
+            let whole = moments.shrunk(Shrinkage::Fixed(1.0)).unwrap().gram;
+            close(whole[(1, 1)], found.mean_diagonal, 1e-15);
+            assert!(whole[(1, 0)] == 0.0 && moments.shrunk(Shrinkage::Fixed(1.5)).is_err());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// ρ within 0 … 1, an honest trace, a condition number that never grows; fewer tokens than inputs get full rank.
+    #[test]
+    fn shrinkage_conditions(tokens in 1usize..40, n in 1usize..12, seed in any::<u64>(), scale in -18i32..18) {
+        let factor = 10f32.powi(scale);
+        let x = Mat::from_fn(tokens, n, { let g = single(gaussian(tokens, n, seed).as_ref()); move |i, j| g[(i, j)] * factor });
+        let mut moments = Moments::new(n, ALL);
+        moments.update(x.as_ref()).unwrap();
+        let eigenvalues = |gram: MatRef<'_, f64>| {
+            let values = oracle(gram).symmetric_eigenvalues();
+            (values.min(), values.max())
+        };
+        let (least, largest) = eigenvalues(moments.gram().unwrap());
+        for shrinkage in [Shrinkage::LedoitWolf, Shrinkage::OracleApproximating] {
+            let found = moments.shrunk(shrinkage).unwrap();
+            prop_assert!((0.0..=1.0).contains(&found.weight), "{}", found.weight);
+            let (low, high) = eigenvalues(found.gram.as_ref());
+            prop_assert!(low >= least - 1e-12 * largest && high <= largest * (1.0 + 1e-12));
+            prop_assert!(low >= found.weight * found.mean_diagonal * 0.999 - 1e-12 * largest);
+        }
+        let parts = Moments::from_parts(n, moments.parts().clone()).unwrap();
+        let missing = Error::MissingMoment { name: "fourth_moment" };
+        prop_assert_eq!(parts.shrunk(Shrinkage::LedoitWolf).unwrap_err(), missing);
+        prop_assert!(parts.shrunk(Shrinkage::OracleApproximating).is_ok());
+        prop_assert!(Moments::new(n, ALL).shrunk(Shrinkage::LedoitWolf).is_err());
+    }
+
+    /// Both roots square to the Gram matrix and see the same rank; a singular one is handled by both.
+    #[test]
+    fn roots_by_eigen_and_by_cholesky(tokens in 1usize..20, n in 1usize..12, seed in any::<u64>(), damping in prop_oneof![Just(0.0), 0.01..1.0f64]) {
+        let x = oracle(gaussian(tokens, n, seed).as_ref());
+        let gram = x.transpose() * &x / tokens as f64;
+        let metric = Metric::gram(mat(&gram)).unwrap();
+        let identity = Mat::<f64>::identity(n, n);
+        let damped = &gram + nalgebra::DMatrix::identity(n, n) * (damping * gram.trace() / n as f64);
+        for method in [RootMethod::Cholesky, RootMethod::Eigen, RootMethod::Auto] {
+            let root = metric.root_by(damping, method).unwrap();
+            let s = oracle(root.apply(identity.as_ref()).unwrap().as_ref());
+            let again = &s * s.transpose();
+            prop_assert!((&again - &damped).amax() <= 1e-12 * (1.0 + damped.amax()), "{:?}", method);
+            let rank = if damping > 0.0 { n } else { n.min(tokens) };
+            // An almost square Gaussian matrix may be nearly singular.
+            prop_assert!(tokens.abs_diff(n) < 3 || n - root.floored() == rank, "{:?}", method);
+        }
+    }
+}
+
+/// What rounding made indefinite is refused where only Cholesky may be used.
+#[test]
+fn an_indefinite_matrix_needs_the_eigen_root() {
+    let gram =
+        Mat::from_fn(
+            3,
+            3,
+            |i, j| if i == j { 1.0 } else { 1.0 - 1e-9 - if i + j == 3 { 4e-9 } else { 0.0 } },
+        );
+    let metric = Metric::gram(gram).unwrap();
+    assert!(matches!(metric.root_by(0.0, RootMethod::Cholesky), Err(Error::NotPositiveDefinite { .. })));
+    assert!(metric.root_by(0.0, RootMethod::Eigen).unwrap().floored() >= 1);
+    assert!(metric.root_by(0.01, RootMethod::Cholesky).is_ok());
 }

@@ -4,7 +4,9 @@ use crate::support::*;
 use nalgebra::{DMatrix, SymmetricEigen};
 use proptest::prelude::*;
 use rankbit_linalg::faer::{Mat, MatRef};
-use rankbit_linalg::{Error, Method, Metric, MetricRoot, RandomizedOptions, truncated, weighted};
+use rankbit_linalg::{
+    Error, Method, Metric, MetricRoot, RandomizedOptions, truncated, weighted, weighted_both,
+};
 
 /// A Gram matrix of full rank and moderate condition.
 fn gram(n: usize, seed: u64) -> Mat<f64> {
@@ -243,4 +245,89 @@ fn degenerate_and_bad_input() {
     let one = weighted(MatRef::from_row_major_slice(&[-8.0f64], 1, 1), 1, &root, &method).unwrap();
     close(one.left[(0, 0)] * one.right[(0, 0)], -8.0, 1e-14);
     close(one.left[(0, 0)], 8f64.sqrt(), 1e-14);
+}
+
+/// ‖E‖² = tr(Hₗ E H Eᵀ) by nalgebra.
+fn both(left: &Metric, right: &Metric, e: MatRef<'_, f64>) -> f64 {
+    let form = |metric: &Metric, n: usize| match &metric.columns {
+        rankbit_linalg::ColumnMetric::Identity => DMatrix::identity(n, n),
+        rankbit_linalg::ColumnMetric::Diagonal(h) => {
+            DMatrix::from_diagonal(&nalgebra::DVector::from_row_slice(h))
+        }
+        rankbit_linalg::ColumnMetric::Gram(h) => oracle(h.as_ref()),
+    };
+    let e = oracle(e);
+    (form(left, e.nrows()) * &e * form(right, e.ncols()) * e.transpose()).trace().max(0.0).sqrt()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Under a form on either side the error is the tail of the weighted matrix, and no other matrix of the rank does
+    /// better.
+    #[test]
+    fn both_sides_are_optimal(m in 1usize..12, n in 1usize..12, kinds in (0..3, 0..3), share in 0.0..1.0f64, seed in any::<u64>()) {
+        let metric = |kind: i32, side: usize, seed: u64| match kind {
+            0 => Metric::identity(),
+            1 => Metric::diagonal(positive(side, seed)).unwrap(),
+            _ => Metric::gram(gram(side, seed)).unwrap(),
+        };
+        let (left, right) = (metric(kinds.0, m, seed), metric(kinds.1, n, seed ^ 1));
+        let a = gaussian(m, n, seed ^ 2);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a small count")]
+        let rank = (m.min(n) as f64 * share) as usize;
+        let (sl, sr) = (left.root(0.0).unwrap(), right.root(0.0).unwrap());
+        let found = weighted_both(a.as_ref(), rank, &sl, &sr, &Method::Truncated).unwrap().product();
+        let difference = Mat::from_fn(m, n, |i, j| a[(i, j)] - found[(i, j)]);
+        let reached = both(&left, &right, difference.as_ref());
+        let left_root = oracle(sl.apply(Mat::<f64>::identity(m, m).as_ref()).unwrap().as_ref());
+        let right_root = oracle(sr.apply(Mat::<f64>::identity(n, n).as_ref()).unwrap().as_ref());
+        let values = oracle_values(mat(&(left_root.transpose() * oracle(a.as_ref()) * right_root)).as_ref());
+        let size = tail(&values, 0);
+        close(reached, tail(&values, rank), 1e-7 * size);
+        let plain = truncated(a.as_ref(), rank).unwrap().reconstruct();
+        let difference = Mat::from_fn(m, n, |i, j| a[(i, j)] - plain[(i, j)]);
+        at_most(reached, both(&left, &right, difference.as_ref()), 1e-7 * size);
+        // With nothing on the left it is the one-sided form.
+        if kinds.0 == 0 {
+            let one = weighted(a.as_ref(), rank, &sr, &Method::Truncated).unwrap().product();
+            prop_assert!(distance(one.as_ref(), found.as_ref()) <= 1e-8 * norm(a.as_ref()));
+        }
+    }
+}
+
+/// Singular forms, single precision and extreme scales on both sides.
+#[test]
+fn both_sides_singular_and_scaled() {
+    let (m, n) = (9, 7);
+    let singular = |side: usize, seed: u64| {
+        let x = oracle(gaussian(3, side, seed).as_ref());
+        Metric::gram(mat(&(x.transpose() * &x))).unwrap()
+    };
+    let (left, right) = (singular(m, 1), singular(n, 2));
+    let (sl, sr) = (left.root(0.0).unwrap(), right.root(0.0).unwrap());
+    let a = single(gaussian(m, n, 3).as_ref());
+    let found = weighted_both(a.as_ref(), 3, &sl, &sr, &Method::default()).unwrap().product();
+    let difference = Mat::from_fn(m, n, |i, j| f64::from(a[(i, j)]) - f64::from(found[(i, j)]));
+    let whole = both(&left, &right, double(a.as_ref()).as_ref());
+    at_most(both(&left, &right, difference.as_ref()), 1e-3 * whole, 0.0);
+    let wide = double(a.as_ref());
+    let plain = weighted_both(wide.as_ref(), 2, &sl, &sr, &Method::default()).unwrap().product();
+    for scale in [1e-150, 1e150] {
+        let b = Mat::from_fn(m, n, |i, j| wide[(i, j)] * scale);
+        let found = weighted_both(b.as_ref(), 2, &sl, &sr, &Method::default()).unwrap().product();
+        let again = Mat::from_fn(m, n, |i, j| found[(i, j)] / scale);
+        at_most(distance(again.as_ref(), plain.as_ref()), 1e-6 * norm(plain.as_ref()), 0.0);
+    }
+    let rows = Metric::identity().with_rows(vec![1.0; n]).unwrap().root(0.0).unwrap();
+    let refused = weighted_both(wide.as_ref(), 1, &sl, &rows, &Method::default());
+    assert!(matches!(refused, Err(Error::InvalidOption { .. })));
+    assert!(matches!(
+        weighted_both(wide.as_ref(), 1, &sr, &sl, &Method::default()),
+        Err(Error::ShapeMismatch { .. })
+    ));
+    assert!(matches!(
+        weighted_both(wide.as_ref(), 8, &sl, &sr, &Method::default()),
+        Err(Error::RankOutOfRange { .. })
+    ));
 }

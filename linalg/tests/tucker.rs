@@ -1,7 +1,7 @@
 //! Tucker's decomposition: its identities and bounds, with nalgebra's spectra as oracle.
 
 use proptest::prelude::*;
-use rankbit_linalg::tucker::{Tensor, tucker};
+use rankbit_linalg::tucker::{Tensor, TuckerGoal, TuckerOptions, TuckerStart, decompose, tucker};
 use rankbit_linalg::{Error, Stream};
 
 fn tensor(shape: &[usize], seed: u64) -> Tensor {
@@ -24,7 +24,10 @@ proptest! {
         let ranks = [Some(1 + a / 2), Some(1 + b / 2), None, if d > 1 { Some(d - 1) } else { None }];
         let squared = |sweeps| {
             let found = tucker(&t, &ranks, sweeps).expect("it decomposes");
-            let error = (found.relative_error.powi(2)) * t.norm_squared();
+            // Entry by entry; nothing of the identity.
+            let again = found.reconstruct().expect("it fits");
+            let error: f64 = t.values().iter().zip(again.values()).map(|(a, b)| (a - b).powi(2)).sum();
+            assert!((found.relative_error - (error / t.norm_squared()).sqrt()).abs() <= 1e-7);
             let identity = t.norm_squared() - found.core.norm_squared();
             assert!((error - identity).abs() <= 1e-9 * t.norm_squared(), "{error} for {identity}");
             error
@@ -70,4 +73,182 @@ fn bad_input_is_refused() {
     }
     let zero = Tensor::new(&[2, 2, 2], &[0.0_f32; 8]).expect("a tensor");
     assert_eq!(tucker(&zero, &[Some(1), None, Some(1)], 3).expect("zeros").relative_error, 0.0);
+}
+
+/// The sides of a tensor of any order, with ranks for some of them.
+fn sides() -> impl Strategy<Value = (Vec<usize>, Vec<Option<usize>>)> {
+    prop::collection::vec((1usize..6, 0.0..1.0f64, any::<bool>()), 1..6).prop_map(|modes| {
+        let sides = modes.iter().map(|&(side, ..)| side).collect();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a small count"
+        )]
+        let rank = |&(side, share, kept): &(usize, f64, bool)| {
+            (!kept).then_some(1 + ((side - 1) as f64 * share).round() as usize)
+        };
+        (sides, modes.iter().map(rank).collect())
+    })
+}
+
+fn error(t: &Tensor, found: &rankbit_linalg::tucker::Tucker) -> f64 {
+    let again = found.reconstruct().expect("it fits");
+    t.values().iter().zip(again.values()).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Sequential truncation on any number of modes: the identity, orthonormal factors, and the tails' bound; sweeps never
+    /// hurt.
+    #[test]
+    fn sequential_truncation_is_within_its_bound((shape, ranks) in sides(), seed in 0..1000_u64) {
+        let t = tensor(&shape, seed);
+        let norm = t.norm_squared();
+        let run = |start, sweeps| {
+            decompose(&t, TuckerGoal::Ranks(&ranks), &TuckerOptions { start, sweeps, gain: 0.0 }).expect("it decomposes")
+        };
+        let (sequential, hosvd) = (run(TuckerStart::SequentiallyTruncated, 0), run(TuckerStart::Hosvd, 0));
+        let mut bound = 0.0;
+        for (mode, rank) in ranks.iter().enumerate() {
+            let unfolded = t.unfold(mode).expect("a mode");
+            let values = crate::support::oracle_values(unfolded.as_ref());
+            bound += crate::support::tail(&values, rank.unwrap_or(usize::MAX)).powi(2);
+        }
+        for found in [&sequential, &hosvd] {
+            let squared = error(&t, found).powi(2);
+            prop_assert!((squared - (norm - found.core.norm_squared())).abs() <= 1e-9 * norm);
+            prop_assert!(squared <= bound + 1e-9 * norm, "{squared} above {bound}");
+            for (factor, rank) in found.factors.iter().zip(&ranks) {
+                prop_assert_eq!(factor.as_ref().map(|factor| factor.ncols()), *rank);
+                if let Some(factor) = factor {
+                    prop_assert!(crate::support::orthonormality(factor.as_ref()) <= 1e-12);
+                }
+            }
+            let swept = run(TuckerStart::SequentiallyTruncated, 6);
+            prop_assert!(error(&t, &swept) <= error(&t, &sequential) + 1e-7 * norm.sqrt());
+        }
+    }
+
+    /// A tolerance is kept by both starts, also below what Gram matrices resolve, and a tensor of low ranks gets them.
+    #[test]
+    fn tolerances_are_kept((shape, ranks) in sides(), tolerance in prop_oneof![0.0..1.0f64, Just(1e-9), Just(0.0)], seed in 0..1000_u64) {
+        let ranks: Vec<Option<usize>> = ranks.iter().zip(&shape).map(|(rank, side)| Some(rank.unwrap_or(*side))).collect();
+        let low = tucker(&tensor(&shape, seed), &ranks, 0).expect("it decomposes").reconstruct().expect("it fits");
+        let modes: Vec<usize> = (0..shape.len()).collect();
+        for start in [TuckerStart::SequentiallyTruncated, TuckerStart::Hosvd] {
+            let options = TuckerOptions { start, ..Default::default() };
+            let goal = TuckerGoal::Tolerance { tolerance, modes: &modes };
+            let found = decompose(&low, goal, &options).expect("it decomposes");
+            let norm = low.norm_squared().sqrt();
+            prop_assert!(error(&low, &found) <= tolerance * norm + 1e-12 * norm);
+            if tolerance == 1e-9 {
+                for (factor, rank) in found.factors.iter().zip(&ranks) {
+                    prop_assert!(factor.as_ref().map(|factor| factor.ncols()) <= *rank);
+                }
+            }
+        }
+    }
+
+    /// Any strides: permuted, reversed, spread and repeated modes give the tensor entry by entry.
+    #[test]
+    fn strides_are_any(a in 1usize..5, b in 1usize..5, c in 1usize..5) {
+        let values: Vec<f64> = (0..a * b * c * 2).map(|at| at as f64).collect();
+        let signed = |value: usize| isize::try_from(value).expect("small");
+        // [c, a reversed, repeated twice, b] of a row-major [a, b, c, 2].
+        let (one, two, three) = (signed(2 * b * c), signed(2 * c), 2);
+        let offset = 2 * b * c * (a - 1) + 1;
+        let t = Tensor::strided(&[c, a, 2, b], &[three, -one, 0, two], offset, &values).expect("inside");
+        let mut expected = Vec::new();
+        for k in 0..c {
+            for i in 0..a {
+                for _ in 0..2 {
+                    for j in 0..b {
+                        expected.push(values[((a - 1 - i) * b + j) * c * 2 + k * 2 + 1]);
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(t.values(), &expected[..]);
+        prop_assert!(Tensor::strided(&[c, a, 2, b], &[three, one, 0, two], offset + 1, &values).is_err());
+        prop_assert!(a == 1 || Tensor::strided(&[a], &[-one], 0, &values).is_err());
+    }
+}
+
+/// Long and short blocks of every mode against the definition: products and Gram matrices must not depend on how entries
+/// are gathered.
+#[test]
+fn every_mode_of_every_shape_multiplies() {
+    for shape in [[3, 4, 70], [70, 3, 4], [3, 70, 4], [600, 9, 3]] {
+        let t = tensor(&shape, 8);
+        for (mode, &side) in shape.iter().enumerate() {
+            let a = crate::support::gaussian(5, side, 3);
+            let found = t.times(mode, a.as_ref()).expect("it fits").unfold(mode).expect("a mode");
+            let unfolded = crate::support::oracle(t.unfold(mode).expect("a mode").as_ref());
+            let expected = crate::support::oracle(a.as_ref()) * unfolded;
+            assert!((crate::support::oracle(found.as_ref()) - expected).amax() <= 1e-10);
+            // What a rank of the whole side leaves: nothing.
+            let mut ranks = [None; 3];
+            ranks[mode] = Some(side.min(20));
+            let found = tucker(&t, &ranks, 0).expect("it decomposes");
+            let values = crate::support::oracle_values(t.unfold(mode).expect("a mode").as_ref());
+            let tail = crate::support::tail(&values, side.min(20));
+            assert!((error(&t, &found) - tail).abs() <= 1e-7 * t.norm_squared().sqrt());
+        }
+    }
+}
+
+/// HOOI finds what HOSVD misses on noise, the same bits on any number of threads, at any scale.
+#[test]
+fn scales_and_threads() {
+    let t = tensor(&[9, 8, 3, 3], 4);
+    let ranks = [Some(3), Some(3), None, None];
+    let run = || decompose(&t, TuckerGoal::Ranks(&ranks), &TuckerOptions::default()).expect("it decomposes");
+    let expected = run();
+    assert!(expected.sweeps > 0);
+    for threads in [1, 2, 7] {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+            for thread in running {
+                let found = thread.join().expect("it runs");
+                assert!(found.core == expected.core && found.factors == expected.factors);
+            }
+        });
+    }
+    for scale in [1e-300, 1e-150, 1e150, 1e300] {
+        let values: Vec<f64> = t.values().iter().map(|value| value * scale).collect();
+        let scaled = Tensor::new(t.shape(), &values).expect("a tensor");
+        let found =
+            decompose(&scaled, TuckerGoal::Ranks(&ranks), &TuckerOptions::default()).expect("it decomposes");
+        assert!((found.relative_error - expected.relative_error).abs() <= 1e-9);
+        assert!((found.core.values()[0].abs() / scale - expected.core.values()[0].abs()).abs() <= 1e-7);
+    }
+}
+
+#[test]
+fn bad_goals_are_refused() {
+    let t = tensor(&[2, 3], 1);
+    let run = |tolerance, modes: &[usize], gain| {
+        let options = TuckerOptions { gain, ..Default::default() };
+        decompose(&t, TuckerGoal::Tolerance { tolerance, modes }, &options)
+    };
+    assert!(matches!(run(0.1, &[2], 0.0), Err(Error::ShapeMismatch { .. })));
+    for bad in [-1.0, f64::NAN] {
+        assert!(matches!(run(bad, &[0], 0.0), Err(Error::InvalidOption { .. })));
+        assert!(matches!(run(0.1, &[0], bad), Err(Error::InvalidOption { .. })));
+    }
+    let found = run(f64::INFINITY, &[0, 1], 0.0).expect("it decomposes");
+    assert_eq!(found.core.shape(), [1, 1]);
+    assert_eq!(run(0.0, &[], 0.0).expect("nothing to do").relative_error, 0.0);
+    for shape in [vec![], vec![0], vec![3, 0, 2]] {
+        let len = shape.iter().product();
+        let empty = Tensor::new(&shape, &vec![1.0_f32; len]).expect("a tensor");
+        let modes: Vec<usize> = (0..shape.len()).collect();
+        let goal = TuckerGoal::Tolerance { tolerance: 0.1, modes: &modes };
+        assert_eq!(decompose(&empty, goal, &TuckerOptions::default()).expect("nothing").relative_error, 0.0);
+    }
+    assert!(matches!(Tensor::strided(&[2], &[1, 1], 0, &[0.0; 3]), Err(Error::ShapeMismatch { .. })));
+    assert!(matches!(Tensor::strided(&[usize::MAX, 2], &[0, 0], 0, &[0.0; 3]), Err(Error::TooLarge { .. })));
+    let bad = Error::NonFinite { what: "tensor", row: 0, col: 1 };
+    assert_eq!(Tensor::strided(&[2], &[-1], 1, &[f64::NAN, 1.0]).unwrap_err(), bad);
 }

@@ -16,7 +16,7 @@ use faer::{Mat, MatRef};
 
 use crate::{Error, Scalar, dense};
 
-pub use root::MetricRoot;
+pub use root::{MetricRoot, RootMethod};
 
 /// A squared norm of matrices m×n; see the [module](self).
 #[derive(Debug, Clone, PartialEq)]
@@ -169,7 +169,16 @@ impl Metric {
     /// [`Error::InvalidMetric`] if the metric was built around its checks or has a negative eigenvalue beyond
     /// 10⁻³ of its largest; [`Error::NoConvergence`] if faer gives up.
     pub fn root(&self, damping: f64) -> Result<MetricRoot, Error> {
-        MetricRoot::new(self, damping)
+        MetricRoot::new(self, damping, RootMethod::Auto)
+    }
+
+    /// [`Metric::root`] of a Gram matrix by one method.
+    ///
+    /// # Errors
+    /// Those of [`Metric::root`]; [`Error::NotPositiveDefinite`] where only Cholesky may be used and rounding has made the
+    /// matrix indefinite.
+    pub fn root_by(&self, damping: f64, method: RootMethod) -> Result<MetricRoot, Error> {
+        MetricRoot::new(self, damping, method)
     }
 
     /// The width n this metric applies to; `None` for any.

@@ -12,14 +12,13 @@
 use alloc::vec::Vec;
 
 use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
-use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
+use faer::linalg::cholesky::llt::factor::{LltError, cholesky_in_place, cholesky_in_place_scratch};
 use faer::linalg::triangular_solve::solve_upper_triangular_in_place;
-use faer::{Col, Mat, MatRef, Par};
+use faer::{Mat, MatRef, Par};
 
 use super::{ColumnMetric, Metric};
 use crate::dense::{self, Oriented};
-use crate::{Error, Scalar};
+use crate::{Error, Scalar, eigen};
 
 /// A square root of a [`Metric`]: `‖E‖_M = ‖apply(E)‖`. Made by [`Metric::root`].
 #[derive(Debug, Clone)]
@@ -32,6 +31,18 @@ pub struct MetricRoot {
     rows: Option<Vec<f64>>,
     row_scale: f64,
     floored: usize,
+}
+
+/// How the root of a Gram matrix is taken; see [`Metric::root_by`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RootMethod {
+    /// Cholesky, and eigen where that fails.
+    #[default]
+    Auto,
+    /// S = L, lower triangular: n³/3 flops.
+    Cholesky,
+    /// S = V·diag(√λ), small and negative eigenvalues raised to the level of rounding: about 9·n³ flops.
+    Eigen,
 }
 
 #[derive(Debug, Clone)]
@@ -58,7 +69,7 @@ const NEGLIGIBLE: f64 = 1e-10;
 const INDEFINITE: f64 = 1e-3;
 
 impl MetricRoot {
-    pub(super) fn new(metric: &Metric, damping: f64) -> Result<Self, Error> {
+    pub(super) fn new(metric: &Metric, damping: f64, method: RootMethod) -> Result<Self, Error> {
         if !(damping >= 0.0 && damping.is_finite()) {
             return Err(Error::InvalidOption {
                 what: "damping",
@@ -81,14 +92,14 @@ impl MetricRoot {
                 Ok(Self { columns: ColumnRoot::Diagonal(roots), scale, rows, row_scale, floored })
             }
             ColumnMetric::Gram(gram) => {
-                let (columns, scale, floored) = gram_root(gram, damping)?;
+                let (columns, scale, floored) = gram_root(gram, damping, method)?;
                 Ok(Self { columns, scale, rows, row_scale, floored })
             }
         }
     }
 
-    /// Directions without weight of their own: weights, pivots (below 10⁻¹⁰ of the largest diagonal entry) or
-    /// eigenvalues at the rounding floor. About n − rank(H) without damping.
+    /// Directions without weight of their own: weights at the rounding floor, pivots or eigenvalues below 10⁻¹⁰ of the
+    /// largest diagonal entry. About n − rank(H) without damping.
     pub fn floored(&self) -> usize {
         self.floored
     }
@@ -112,7 +123,12 @@ impl MetricRoot {
     pub fn unapply_right<T: Scalar>(&self, r: MatRef<'_, T>) -> Result<Mat<T>, Error> {
         self.check_width(r)?;
         dense::largest_modulus(r, "factor under a metric")?;
-        let mut out: Mat<f64> = dense::convert(r, inverse(self.scale));
+        let out = self.unapply_normalized(dense::convert(r, inverse(self.scale)));
+        finite(dense::convert(out.as_ref(), 1.0))
+    }
+
+    /// [`MetricRoot::unapply_right`] without the constant factor, for a factor of the right width.
+    pub(crate) fn unapply_normalized(&self, mut out: Mat<f64>) -> Mat<f64> {
         match &self.columns {
             ColumnRoot::Identity => {}
             ColumnRoot::Diagonal(roots) => divide_columns(&mut out, roots),
@@ -125,7 +141,7 @@ impl MetricRoot {
                 out = dense::product(out.as_ref(), vectors.transpose());
             }
         }
-        finite(dense::convert(out.as_ref(), 1.0))
+        out
     }
 
     /// diag(√row)⁻¹·L: columns of a factor back to original coordinates.
@@ -139,6 +155,11 @@ impl MetricRoot {
         let mut out = dense::convert(l, inverse(self.row_scale));
         self.unscale_rows(&mut out);
         finite(out)
+    }
+
+    /// Whether rows have weights.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.rows.is_some()
     }
 
     /// Whether nothing is weighted: every minimizer is that of the Frobenius norm.
@@ -271,7 +292,7 @@ fn diagonal_roots(weights: &[f64], damping: f64) -> (Vec<f64>, f64, usize) {
     (roots, scale, floored)
 }
 
-fn gram_root(gram: &Mat<f64>, damping: f64) -> Result<(ColumnRoot, f64, usize), Error> {
+fn gram_root(gram: &Mat<f64>, damping: f64, method: RootMethod) -> Result<(ColumnRoot, f64, usize), Error> {
     let n = super::check_square(gram)?;
     if dense::largest_modulus(gram.as_ref(), "Gram matrix")? == 0.0 {
         // Every error has norm 0, every approximation is optimal: take the plain one.
@@ -288,6 +309,11 @@ fn gram_root(gram: &Mat<f64>, damping: f64) -> Result<(ColumnRoot, f64, usize), 
     for value in scaled.diagonal_mut().column_vector_mut().iter_mut() {
         *value += damping * mean + floor;
     }
+    let negligible = (NEGLIGIBLE * largest / square).max(floor);
+    if method == RootMethod::Eigen {
+        let (columns, floored) = eigen_root(&scaled, floor, negligible)?;
+        return Ok((columns, scale, floored));
+    }
     let mut lower = scaled.clone();
     let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, Par::Seq, Default::default()));
     let factored = cholesky_in_place(
@@ -297,14 +323,17 @@ fn gram_root(gram: &Mat<f64>, damping: f64) -> Result<(ColumnRoot, f64, usize), 
         MemStack::new(&mut memory),
         Default::default(),
     );
-    if factored.is_err() {
-        let (columns, floored) = eigen_root(&scaled, floor)?;
+    if let Err(LltError::NonPositivePivot { index: pivot }) = factored {
+        if method == RootMethod::Cholesky {
+            return Err(Error::NotPositiveDefinite { what: "Gram matrix", pivot });
+        }
+        let (columns, floored) = eigen_root(&scaled, floor, negligible)?;
         return Ok((columns, scale, floored));
     }
     let mut floored = 0;
     for j in 0..n {
         let pivot = lower[(j, j)];
-        floored += usize::from(pivot * pivot < (NEGLIGIBLE * largest / square).max(floor));
+        floored += usize::from(pivot * pivot < negligible);
         for i in 0..j {
             lower[(i, j)] = 0.0;
         }
@@ -312,28 +341,15 @@ fn gram_root(gram: &Mat<f64>, damping: f64) -> Result<(ColumnRoot, f64, usize), 
     Ok((ColumnRoot::Cholesky(lower), scale, floored))
 }
 
-fn eigen_root(gram: &Mat<f64>, floor: f64) -> Result<(ColumnRoot, usize), Error> {
-    let n = gram.nrows();
-    let mut vectors = Mat::<f64>::zeros(n, n);
-    let mut values = Col::<f64>::zeros(n);
-    let scratch = self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, Par::Seq, Default::default());
-    let mut memory = MemBuffer::new(scratch);
-    self_adjoint_evd(
-        gram.as_ref(),
-        values.as_diagonal_mut(),
-        Some(vectors.as_mut()),
-        Par::Seq,
-        MemStack::new(&mut memory),
-        Default::default(),
-    )
-    .map_err(|_| Error::NoConvergence { what: "eigendecomposition of a Gram matrix" })?;
+fn eigen_root(gram: &Mat<f64>, floor: f64, negligible: f64) -> Result<(ColumnRoot, usize), Error> {
+    let (values, vectors) = eigen::symmetric(gram.as_ref(), "eigendecomposition of a Gram matrix")?;
     let largest = values.iter().copied().fold(0.0, f64::max);
     if let Some(at) = values.iter().position(|&value| value < -INDEFINITE * largest) {
         return Err(Error::InvalidMetric { what: "negative eigenvalue of a Gram matrix", row: at, col: at });
     }
     let mut floored = 0;
     let roots = values.iter().map(|&value| {
-        floored += usize::from(value < floor);
+        floored += usize::from(value < negligible);
         libm::sqrt(value.max(floor))
     });
     let roots = roots.collect();

@@ -8,6 +8,10 @@
 //! |---|---|---|
 //! | [`truncated`] | small sides, or ranks near the smaller side | O(m·n·min(m, n)) |
 //! | [`randomized`] | ranks well below both sides | O(m·n·(k + p)·(q + 1)) |
+//! | [`krylov`] | the same, nearer to the least error for the same work | about 9·m·n·k flops |
+//! | [`to_tolerance`] | the error is given, the rank is not | as [`krylov`] of the rank found |
+//! | [`StreamingSvd`] | one pass over rows, constant memory | O(m·n·ℓ) for a sketch of ℓ rows |
+//! | [`Svd::append_rows`] | a decomposition and some more rows | O((m + n)·(k + b)·k) |
 //! | [`weighted`] | the error that matters is not the Frobenius norm | one of the above + O(m·n²) |
 //!
 //! All run on the calling thread and return the same bits whatever pool or thread calls them.
@@ -15,10 +19,16 @@
 //! **Signs.** Singular vectors are fixed by one rule: the entry of largest modulus of each column of `U` (the
 //! first one among equals) is positive.
 
+mod krylov;
 pub(crate) mod orthonormal;
 mod randomized;
+mod residual;
+mod sketch;
 pub(crate) mod small;
+mod streaming;
+mod tolerance;
 mod truncated;
+mod update;
 mod weighted;
 
 use alloc::vec::Vec;
@@ -28,9 +38,13 @@ use faer::{Mat, MatRef};
 
 use crate::{Error, Scalar, dense};
 
+pub use krylov::{KrylovOptions, krylov};
 pub use randomized::{RandomizedOptions, randomized};
+pub use sketch::Sketch;
+pub use streaming::{Streamed, StreamingSvd};
+pub use tolerance::to_tolerance;
 pub use truncated::{singular_values, truncated};
-pub use weighted::weighted;
+pub use weighted::{weighted, weighted_both};
 
 /// A singular value decomposition truncated to a rank `k`.
 #[derive(Debug, Clone)]
@@ -65,8 +79,12 @@ pub struct SvdInfo {
 pub enum SvdMethod {
     /// Exact, by bidiagonalization.
     Truncated,
-    /// Gaussian sketch with power iterations.
+    /// A sketch with power iterations.
     Randomized,
+    /// A block Krylov space.
+    Krylov,
+    /// Rows appended to another decomposition.
+    Updated,
 }
 
 /// Two factors whose product approximates a matrix.

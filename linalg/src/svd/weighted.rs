@@ -49,6 +49,47 @@ pub fn weighted<T: Scalar>(
     Ok(Factors { left: u, right })
 }
 
+/// argmin ‖Sₗᵀ·(A − C)·S‖ over matrices of rank at most `rank`, as [`weighted`] for a form on either side.
+///
+/// ```text
+/// ‖E‖² = tr(Hₗ E H Eᵀ)      Hₗ = Sₗ Sₗᵀ: m×m,  H = S Sᵀ: n×n
+///
+/// C = Sₗ⁻ᵀ · [Sₗᵀ A S]ᵣ · S⁻¹ = Sₗ⁻ᵀ · Uᵣ · (Uᵣᵀ Sₗᵀ A)      Uᵣ: left singular vectors of Sₗᵀ A S
+/// ```
+/// `left` is the root of a metric of width m. Computed in f64, because a singular Hₗ has to be undone.
+///
+/// Cost: 2·m·n·(m + n) flops with two Gram matrices, then that of `method`.
+///
+/// # Errors
+/// [`Error::InvalidOption`] if either metric has row weights (on the left, a diagonal metric is what they are); otherwise
+/// those of [`weighted`].
+pub fn weighted_both<T: Scalar>(
+    a: MatRef<'_, T>,
+    rank: usize,
+    left: &MetricRoot,
+    right: &MetricRoot,
+    method: &Method,
+) -> Result<Factors<T>, Error> {
+    super::check_rank(a, rank)?;
+    if left.has_rows() || right.has_rows() {
+        let requirement = "absent where both sides have a metric";
+        return Err(Error::InvalidOption { what: "row weights", requirement, found: 1.0 });
+    }
+    let exponent = dense::scale_exponent::<T>(dense::largest_modulus(a, "matrix")?);
+    let scaled: Mat<f64> = dense::convert(a, dense::power_of_two(-exponent));
+    let from_left = left.apply_normalized(scaled.transpose())?;
+    let from_left = from_left.view().transpose();
+    let u = best_rank(right.apply_normalized(from_left)?.view(), rank, method)?.u;
+    let mut factor = dense::product(u.transpose(), from_left);
+    let mut u = left.unapply_normalized(u.transpose().to_owned()).transpose().to_owned();
+    balance(&mut u, &mut factor, dense::power_of_two(exponent));
+    let factors =
+        Factors { left: dense::convert(u.as_ref(), 1.0), right: dense::convert(factor.as_ref(), 1.0) };
+    dense::largest_modulus(factors.left.as_ref(), "left factor")?;
+    dense::largest_modulus(factors.right.as_ref(), "right factor")?;
+    Ok(factors)
+}
+
 /// Multiplies the product by `factor` and shares it so that column i of `left` and row i of `right` have
 /// equal norms.
 fn balance<T: Scalar>(left: &mut Mat<T>, right: &mut Mat<T>, factor: f64) {

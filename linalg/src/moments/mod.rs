@@ -11,6 +11,9 @@
 //! | `mean` | mean of x | in, f64 |
 //! | `sample` | rows of X, uniformly chosen | up to `sample`×in, f32 |
 
+mod compensated;
+mod shrinkage;
+
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -18,6 +21,9 @@ use faer::{Mat, MatRef};
 
 use crate::metric::{check_finite, check_weights, symmetrize};
 use crate::{Error, Metric, Scalar, Stream, dense};
+
+use compensated::Low;
+pub use shrinkage::{Shrinkage, Shrunk};
 
 /// Rows converted to f64 at a time.
 const PANEL: usize = 256;
@@ -59,6 +65,10 @@ pub struct Moments {
     sample_capacity: usize,
     stream: Stream,
     parts: MomentParts,
+    /// Mean of ‖x‖⁴ over the tokens; unknown where the moments were computed elsewhere.
+    fourth: Option<f64>,
+    /// What the means lose to rounding, where that is kept.
+    low: Option<Low>,
 }
 
 impl Moments {
@@ -74,7 +84,14 @@ impl Moments {
             sample: (kinds.sample > 0).then(|| Mat::zeros(0, in_features)),
             row_weight: None,
         };
-        Self { in_features, sample_capacity: kinds.sample, stream: sample_stream(), parts }
+        Self {
+            in_features,
+            sample_capacity: kinds.sample,
+            stream: sample_stream(),
+            parts,
+            fourth: Some(0.0),
+            low: None,
+        }
     }
 
     /// Moments computed elsewhere. Whatever is absent stays absent and is named when something needs it.
@@ -114,7 +131,7 @@ impl Moments {
             dense::largest_modulus(sample.as_ref(), "sample")?;
             sample_capacity = sample.nrows();
         }
-        Ok(Self { in_features, sample_capacity, stream: sample_stream(), parts })
+        Ok(Self { in_features, sample_capacity, stream: sample_stream(), parts, fourth: None, low: None })
     }
 }
 
@@ -141,6 +158,18 @@ impl Moments {
             return Ok(());
         }
         let after = before.saturating_add(x.nrows() as u64);
+        if self.low.is_some() {
+            self.update_compensated(x, before)?;
+        } else {
+            self.update_plain(x, before, after);
+        }
+        self.update_sample(x, before);
+        self.parts.tokens = Some(after);
+        Ok(())
+    }
+
+    /// The means over `before` tokens become those with the rows of `x`, which are finite.
+    fn update_plain(&mut self, x: MatRef<'_, f32>, before: u64, after: u64) {
         self.rescale(before as f64 / after as f64);
         let mut start = 0;
         while start < x.nrows() {
@@ -152,9 +181,6 @@ impl Moments {
         if let Some(gram) = &mut self.parts.gram {
             dense::mirror_lower(gram);
         }
-        self.update_sample(x, before);
-        self.parts.tokens = Some(after);
-        Ok(())
     }
 
     /// Multiplies every mean by `keep`.
@@ -167,6 +193,7 @@ impl Moments {
         for values in vectors.into_iter().flatten() {
             values.iter_mut().for_each(|value| *value *= keep);
         }
+        self.fourth = self.fourth.map(|value| value * keep);
     }
 
     /// Adds `add` times the sums over the rows of a panel (only the lower half of the Gram matrix).
@@ -186,6 +213,15 @@ impl Moments {
         for (j, value) in parts.absmax.iter_mut().flatten().enumerate() {
             let largest = panel.col_as_slice(j).iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
             *value = value.max(<f32 as Scalar>::from_f64(largest));
+        }
+        if let Some(fourth) = &mut self.fourth {
+            let mut squares = vec![0.0; panel.nrows()];
+            for column in panel.col_iter() {
+                for (square, x) in squares.iter_mut().zip(column.iter()) {
+                    *square += x * x;
+                }
+            }
+            *fourth += add * dense::line_norm_squared(&squares);
         }
     }
 
@@ -236,30 +272,7 @@ impl Moments {
         if added == 0 {
             return Ok(());
         }
-        let keep = before as f64 / after as f64;
-        let add = added as f64 / after as f64;
-        if let (Some(gram), Some(theirs)) = (&mut self.parts.gram, &theirs.gram) {
-            for (column, theirs) in gram.col_iter_mut().zip(theirs.col_iter()) {
-                for (value, theirs) in column.iter_mut().zip(theirs.iter()) {
-                    *value = *value * keep + theirs * add;
-                }
-            }
-        }
-        let average = |values: &mut Option<Vec<f64>>, theirs: &Option<Vec<f64>>| {
-            if let (Some(values), Some(theirs)) = (values, theirs) {
-                for (value, theirs) in values.iter_mut().zip(theirs) {
-                    *value = *value * keep + theirs * add;
-                }
-            }
-        };
-        average(&mut self.parts.second_moment, &theirs.second_moment);
-        average(&mut self.parts.mean_abs, &theirs.mean_abs);
-        average(&mut self.parts.mean, &theirs.mean);
-        if let (Some(values), Some(theirs)) = (&mut self.parts.absmax, &theirs.absmax) {
-            for (value, theirs) in values.iter_mut().zip(theirs) {
-                *value = value.max(*theirs);
-            }
-        }
+        self.average(other, added as f64 / after as f64);
         if let (Some(sample), Some(theirs)) = (&mut self.parts.sample, &theirs.sample) {
             *sample = merge_samples(sample, theirs, before, added, self.sample_capacity, &mut self.stream);
         }
@@ -281,6 +294,10 @@ impl Moments {
         }
         if let Some(sample) = &mut parts.sample {
             sample.truncate(0, self.in_features);
+        }
+        self.fourth = Some(0.0);
+        if self.low.is_some() {
+            self.low = Some(Low::new(&self.parts));
         }
     }
 
