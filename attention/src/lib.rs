@@ -13,7 +13,7 @@
 //! | [`ranks`] | how many directions features have | n·d² |
 //! | [`matryoshka`] | a cache of keys and values in nested orthogonal bases: calibration, training, budget, storage | n·s·rank |
 //! | [`regimes`] | whether a given map is sparse, of low rank, or the sum, over temperatures | n³ |
-//! | [`vision`] | polarized self-attention, position attention: blocks of vision networks | their tables |
+//! | [`vision`] | blocks of vision networks: gates, windows, references, position attention, correspondences | their tables |
 //! | [`mod@reference`] | the formula in f64 | n·s |
 //!
 //! Operands are strided [`View`]s of shape `[batch, heads, tokens, head_dim]`, f32 or f64; results are contiguous [`Tensor`]s. No

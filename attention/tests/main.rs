@@ -11,3 +11,5 @@ mod rank_augmented;
 mod relative_position;
 mod scatterbrain;
 mod vision;
+mod vision_blocks;
+mod vision_properties;

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use rankbit_attention::vision::{
-    Arrangement, Polarized, Position, polarized, polarized_gradient, position, position_gradient,
+    Arrangement, HighFrequency, Polarized, Position, high_frequency, polarized, polarized_gradient, position,
+    position_gradient,
 };
 use rankbit_attention::{Element, Error, Tensor, View};
 
@@ -221,6 +222,21 @@ fn strides_change_nothing() {
         };
         assert_eq!(found, run(block, &operands));
     }
+}
+
+/// A kernel stored as PyTorch does, `[out, in, height, width]`, read through strides, gives the same bits.
+#[test]
+fn kernels_of_pytorch_fit() {
+    let shapes =
+        [[1, 4, 5, 4], [2, 3, 3, 2], [1, 1, 1, 2], [1, 1, 2, 2], [1, 1, 1, 2], [1, 1, 4, 4], [1, 1, 1, 4]];
+    let operands = shapes.map(|shape| random::<f64>(shape, 7));
+    let fields = operands.each_ref().map(Tensor::view);
+    let expected = high_frequency(&HighFrequency::from_array(fields)).expect("good operands");
+    let stored: Vec<f64> =
+        (0..36).map(|i| fields[1].get([i / 18, i / 3 % 3, i % 3, i / 9 % 2]).expect("inside")).collect();
+    let mut fields = fields;
+    fields[1] = View::new(&stored, [2, 3, 3, 2], [18, 3, 1, 9]).expect("it fits");
+    assert_eq!(high_frequency(&HighFrequency::from_array(fields)), Ok(expected));
 }
 
 #[test]

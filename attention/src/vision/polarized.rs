@@ -58,9 +58,9 @@ impl<'a, T: Element> Polarized<View<'a, T>> {
             let requirement = "at least 1";
             return Err(Error::InvalidOption { what: "inner channels", requirement, found: 0.0 });
         }
-        let operand = |what, view, expected| Operand { what, view, expected };
+        let operand = Operand::weight;
         Ok([
-            operand("image", self.image, image),
+            Operand::image("image", self.image, image),
             operand("channel query", self.channel_query, [1, 1, 1, c]),
             operand("channel value", self.channel_value, [1, 1, m, c]),
             operand("channel output", self.channel_output, [1, 1, c, m]),
@@ -114,7 +114,7 @@ pub fn polarized<T: Element>(
     operands: &Polarized<View<'_, T>>,
     arrangement: Arrangement,
 ) -> Result<Tensor<T>, Error> {
-    forward(&operands.operands()?, |tape, leaves| block(tape, leaves, arrangement))
+    forward(&operands.operands()?, operands.image.shape(), |tape, leaves| block(tape, leaves, arrangement))
 }
 
 /// Gradients of `Σ upstream·output` of [`polarized`] by each operand.
@@ -127,7 +127,7 @@ pub fn polarized_gradient<T: Element>(
     upstream: View<'_, T>,
 ) -> Result<Polarized<Tensor<T>>, Error> {
     let run = |tape: &mut Tape<T>, leaves: &[Var]| block(tape, leaves, arrangement);
-    let found = backward(&operands.operands()?, upstream, run)?;
+    let found = backward(&operands.operands()?, operands.image.shape(), upstream, run)?;
     let [
         image,
         channel_query,

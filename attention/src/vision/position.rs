@@ -46,9 +46,9 @@ impl<'a, T: Element> Position<View<'a, T>> {
             let requirement = "at least 1";
             return Err(Error::InvalidOption { what: "query channels", requirement, found: 0.0 });
         }
-        let operand = |what, view, expected| Operand { what, view, expected };
+        let operand = Operand::weight;
         Ok([
-            operand("image", self.image, image),
+            Operand::image("image", self.image, image),
             operand("query", self.query, [1, 1, m, c]),
             operand("query bias", self.query_bias, [1, 1, 1, m]),
             operand("key", self.key, [1, 1, m, c]),
@@ -79,7 +79,7 @@ fn block<T: Element>(tape: &mut Tape<T>, leaves: &[Var]) -> Result<Var, Error> {
 /// [`Error::ShapeMismatch`] when weights do not fit the image, [`Error::NonFinite`] for NaN and infinities,
 /// [`Error::InvalidOption`] for queries of length 0, [`Error::Overflow`] when scores leave the range of T.
 pub fn position<T: Element>(operands: &Position<View<'_, T>>) -> Result<Tensor<T>, Error> {
-    forward(&operands.operands()?, block)
+    forward(&operands.operands()?, operands.image.shape(), block)
 }
 
 /// Gradients of `Σ upstream·output` of [`position`] by each operand.
@@ -91,6 +91,6 @@ pub fn position_gradient<T: Element>(
     upstream: View<'_, T>,
 ) -> Result<Position<Tensor<T>>, Error> {
     let [image, query, query_bias, key, key_bias, value, value_bias, strength] =
-        backward(&operands.operands()?, upstream, block)?;
+        backward(&operands.operands()?, operands.image.shape(), upstream, block)?;
     Ok(Position { image, query, query_bias, key, key_bias, value, value_bias, strength })
 }

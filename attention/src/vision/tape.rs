@@ -3,12 +3,13 @@
 //! A block is a list of nodes, each the value of one operation on nodes before it. [`Tape::gradients`] walks the list back
 //! once and adds `∂(Σ upstream·last)/∂node` up, so a block states its forward formula only.
 
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::ops::Range;
 
 use num_traits::Float;
 
-use crate::dense::{self, dot};
+use crate::dense;
+pub(super) use crate::dense::dot;
 use crate::kernel::Kernels;
 use crate::{Attention, Element, Error, ExactOptions, View, exact, exact_gradient};
 
@@ -26,7 +27,7 @@ impl<T: Element> Matrix<T> {
         Self { data, ..*self }
     }
 
-    fn transposed(&self) -> Self {
+    pub(super) fn transposed(&self) -> Self {
         let (rows, columns) = (self.columns, self.rows);
         let data = (0..rows * columns).map(|i| self.data[i % columns * rows + i / columns]).collect();
         Self { rows, columns, data }
@@ -48,7 +49,7 @@ impl<T: Element> Matrix<T> {
         sum
     }
 
-    fn lines(&self) -> impl Iterator<Item = &[T]> {
+    pub(super) fn lines(&self) -> impl Iterator<Item = &[T]> {
         self.data.chunks_exact(self.columns.max(1))
     }
 
@@ -78,6 +79,15 @@ enum Op<T> {
     Normalize(Var, Vec<T>),
     /// Exact attention with scale 1.
     Attend([Var; 3], Attention<T>),
+    /// One of [`operation`](super::operation).
+    Other(Box<dyn Pull<T>>),
+}
+
+/// How an operation hands its gradient down.
+pub(super) trait Pull<T>: Send + Sync {
+    /// What a node of the given value hands to each of its operands, from the gradient `up` by the node.
+    fn pull(&self, tape: &Tape<T>, value: &Matrix<T>, up: &Matrix<T>)
+    -> Result<Vec<(Var, Matrix<T>)>, Error>;
 }
 
 /// The nodes so far.
@@ -98,6 +108,15 @@ impl<T: Element> Tape<T> {
     fn push(&mut self, op: Op<T>, value: Matrix<T>) -> Var {
         self.nodes.push((op, value));
         Var(self.nodes.len() - 1)
+    }
+
+    /// A node of another operation.
+    pub(super) fn record(&mut self, value: Matrix<T>, op: impl Pull<T> + 'static) -> Var {
+        self.push(Op::Other(Box::new(op)), value)
+    }
+
+    pub(super) fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     pub(super) fn leaf(&mut self, value: Matrix<T>) -> Var {
@@ -255,6 +274,7 @@ impl<T: Element> Tape<T> {
                 });
                 operands.iter().copied().zip(parts).collect()
             }
+            Op::Other(op) => op.pull(self, value, up)?,
         })
     }
 }
@@ -265,7 +285,7 @@ fn attend<'a, T>() -> ExactOptions<'a, T> {
 }
 
 /// The caller's operands are finite, so what is not was made on the way.
-fn overflow(error: Error) -> Error {
+pub(super) fn overflow(error: Error) -> Error {
     match error {
         Error::NonFinite { index: [.., token, _], .. } => Error::Overflow { batch: 0, head: 0, token },
         other => other,
@@ -277,7 +297,7 @@ fn total<T: Element>(line: &[T]) -> T {
 }
 
 /// `a·b`.
-fn product<T: Element>(kernels: Kernels, a: &Matrix<T>, b: &Matrix<T>) -> Matrix<T> {
+pub(super) fn product<T: Element>(kernels: Kernels, a: &Matrix<T>, b: &Matrix<T>) -> Matrix<T> {
     let (left, right) = (dense::rows(&a.data, a.columns), dense::rows(&b.data, b.columns));
     let data = dense::product(kernels, left, right, [a.rows, a.columns, b.columns]);
     Matrix { rows: a.rows, columns: b.columns, data }
