@@ -24,6 +24,7 @@
 
 mod buffer;
 mod device;
+mod dispatch;
 mod error;
 mod operator;
 pub mod pipeline;

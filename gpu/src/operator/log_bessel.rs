@@ -11,6 +11,7 @@
 //! exponentials and roots to a few units in the last place; the factor leaves room for that.
 
 use crate::buffer::{GUARD, narrow};
+use crate::dispatch;
 use crate::operator::nonlinearity::Nonlinearity;
 use crate::pipeline::{BESSEL_THREADS, BesselParams, Kernel};
 use crate::{Error, Gpu};
@@ -69,8 +70,6 @@ impl Gpu {
         let device_orders: Vec<f32> =
             orders.iter().map(|&v| if ordinary(v, 1.0) { v } else { 1.0 }).collect();
         let device_xs: Vec<f32> = xs.iter().map(|&x| if ordinary(0.0, x) { x } else { 1.0 }).collect();
-        let kernel = Kernel::LogBessel { first };
-        let pipeline = self.pipeline(kernel, Nonlinearity::None)?;
         let params = self.uniform("parameters", params)?;
         let device_orders = self.storage("orders", &device_orders)?;
         let device_xs = self.storage("arguments", &device_xs)?;
@@ -80,28 +79,12 @@ impl Gpu {
             let size = usize::try_from(out.size() / 4).unwrap_or(0);
             self.write("result", &out, &vec![GUARD; size])?;
         }
-        let [across, down] = self.grid(words.div_ceil(u64::from(BESSEL_THREADS)))?;
+        let groups = words.div_ceil(u64::from(BESSEL_THREADS));
         let buffers = [&params, &device_orders, &device_xs, &out];
+        let step = self.dispatch(Kernel::LogBessel { first }, Nonlinearity::None, groups, &buffers)?;
         self.scoped("log-Bessel functions", |device, queue| {
-            let entries: Vec<_> = (0..)
-                .zip(buffers)
-                .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                    binding,
-                    resource: buffer.as_entire_binding(),
-                })
-                .collect();
-            let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: None,
-                layout: &pipeline.get_bind_group_layout(0),
-                entries: &entries,
-            });
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                pass.set_pipeline(&pipeline);
-                pass.set_bind_group(0, &bindings, &[]);
-                pass.dispatch_workgroups(across, down, 1);
-            }
+            dispatch::encode(&[step], &mut encoder);
             queue.submit([encoder.finish()]);
         })?;
         let mut values: Vec<f32> = self.read("result", &out, words.saturating_add(guard))?;

@@ -75,6 +75,18 @@ pub(super) fn cases() -> Vec<Case> {
         let pattern = patterns.get(turn / 4 % patterns.len().max(1)).filter(|_| turn % 4 == 1)?;
         Some((*pattern, [FloatFormat::F16, FloatFormat::F32, FloatFormat::Bf16][turn / 8 % 3]))
     };
+    // Inputs as they are, what is beside the weight by the turn.
+    let floats = |turn: usize, shape, scheme, rank, tokens| Case {
+        shape,
+        scheme: Some(scheme),
+        rank,
+        tokens,
+        smooth: turn % 5 < 2,
+        permute: turn % 7 < 3,
+        sparse: sparse(turn),
+        bias: turn % 6 == 1,
+        activation: Activation::Float,
+    };
     let formats = [scheme::INT4, scheme::UINT4, scheme::NF4];
     let scales = [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16];
     let mut cases = Vec::new();
@@ -85,19 +97,8 @@ pub(super) fn cases() -> Vec<Case> {
                 let group = GROUPS[turn % GROUPS.len()];
                 let scale = scales[turn / 2 % scales.len()];
                 let rank = RANKS[turn / 3 % RANKS.len()].min(shape.0).min(shape.1);
-                let scheme = Some(format.with_group(group).with_scale_format(scale));
-                let (smooth, permute) = (turn % 5 < 2, turn % 7 < 3);
-                cases.push(Case {
-                    shape,
-                    scheme,
-                    rank,
-                    tokens,
-                    smooth,
-                    permute,
-                    sparse: sparse(turn),
-                    bias: turn % 6 == 1,
-                    activation: Activation::Float,
-                });
+                let scheme = format.with_group(group).with_scale_format(scale);
+                cases.push(floats(turn, shape, scheme, rank, tokens));
                 turn += 1;
             }
         }
@@ -107,19 +108,8 @@ pub(super) fn cases() -> Vec<Case> {
         for (at, shape) in SHAPES.into_iter().enumerate() {
             let tokens = [1, 9, 2, 5][(index + at) % 4];
             let rank = RANKS[turn % RANKS.len()].min(shape.0).min(shape.1);
-            let scheme = Some(scheme.with_scale_format(scales[turn % scales.len()]));
-            let (smooth, permute) = (turn % 5 < 2, turn % 7 < 3);
-            cases.push(Case {
-                shape,
-                scheme,
-                rank,
-                tokens,
-                smooth,
-                permute,
-                sparse: sparse(turn),
-                bias: turn % 6 == 1,
-                activation: Activation::Float,
-            });
+            let scheme = scheme.with_scale_format(scales[turn % scales.len()]);
+            cases.push(floats(turn, shape, scheme, rank, tokens));
             turn += 1;
         }
     }

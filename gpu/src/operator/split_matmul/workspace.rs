@@ -4,6 +4,7 @@ use super::coded::Coded;
 use super::pack::{COLUMNS, ROWS};
 use super::{GpuLinear, Kernel};
 use crate::buffer::{GUARD, narrow, product};
+use crate::dispatch::{self, Dispatch};
 use crate::operator::nonlinearity::Nonlinearity;
 use crate::pipeline::{CodedParams, GATHER_THREADS, GatherParams, IntegerParams, ProjectParams, SplitParams};
 use crate::{Error, Gpu};
@@ -20,7 +21,7 @@ pub struct Workspace<'a> {
     x: wgpu::Buffer,
     y: wgpu::Buffer,
     written: Vec<Written>,
-    steps: Vec<Step>,
+    steps: Vec<Dispatch>,
 }
 
 /// A buffer that kernels write, with its logical length.
@@ -29,14 +30,6 @@ struct Written {
     what: &'static str,
     buffer: wgpu::Buffer,
     words: u64,
-}
-
-/// One dispatch.
-#[derive(Debug)]
-struct Step {
-    pipeline: wgpu::ComputePipeline,
-    bindings: wgpu::BindGroup,
-    grid: [u32; 2],
 }
 
 impl<'a> Workspace<'a> {
@@ -87,22 +80,7 @@ impl<'a> Workspace<'a> {
         let mut steps = Vec::new();
         let mut add =
             |kernel: Kernel, nonlinearity, groups: u64, buffers: &[&wgpu::Buffer]| -> Result<(), Error> {
-                let (pipeline, grid) = (gpu.pipeline(kernel, nonlinearity)?, gpu.grid(groups)?);
-                let entries: Vec<_> = (0..)
-                    .zip(buffers)
-                    .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                        binding,
-                        resource: buffer.as_entire_binding(),
-                    })
-                    .collect();
-                let bindings = gpu.scoped("binding buffers", |device, _| {
-                    device.create_bind_group(&wgpu::BindGroupDescriptor {
-                        label: None,
-                        layout: &pipeline.get_bind_group_layout(0),
-                        entries: &entries,
-                    })
-                })?;
-                steps.push(Step { pipeline, bindings, grid });
+                steps.push(gpu.dispatch(kernel, nonlinearity, groups, buffers)?);
                 Ok(())
             };
         if tokens > 0 && linear.tiles > 0 {
@@ -287,12 +265,7 @@ impl<'a> Workspace<'a> {
     /// [`Workspace::input`] when they run is multiplied into [`Workspace::output`]. Nothing is submitted or awaited; an
     /// encoder of another device is an error of wgpu's when it is finished.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for step in &self.steps {
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.bindings, &[]);
-            pass.dispatch_workgroups(step.grid[0], step.grid[1], 1);
-        }
+        dispatch::encode(&self.steps, encoder);
     }
 
     fn submit(&self) -> Result<(), Error> {
