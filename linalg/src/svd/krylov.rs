@@ -5,7 +5,8 @@ use faer::{Mat, MatRef};
 
 use super::orthonormal::{Basis, rounding};
 use super::{
-    Sketch, Svd, SvdInfo, SvdMethod, check_rank, fix_signs, nothing, residual, sketch, small, unscale_values,
+    Scaled, Sketch, Svd, SvdInfo, SvdMethod, check_rank, fix_signs, nothing, residual, sketch, small,
+    unscale_values,
 };
 use crate::{Error, Scalar, Stream, dense};
 
@@ -67,11 +68,8 @@ impl KrylovOptions {
 /// As [`randomized`](super::randomized).
 pub fn krylov<T: Scalar>(a: MatRef<'_, T>, rank: usize, options: &KrylovOptions) -> Result<Svd<T>, Error> {
     check_rank(a, rank)?;
-    let exponent = dense::scale_exponent::<T>(dense::largest_modulus(a, "matrix")?);
     let mut storage = None;
-    let scaled = dense::prepared(a, exponent, &mut storage);
-    let factor = dense::power_of_two(exponent);
-    let norm_squared = dense::norm_squared(scaled);
+    let Scaled { a: scaled, factor, norm_squared } = Scaled::new(a, &mut storage)?;
     if rank == 0 {
         return Ok(nothing(a, SvdMethod::Krylov, libm::sqrt(norm_squared) * factor));
     }

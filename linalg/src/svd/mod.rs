@@ -204,6 +204,28 @@ fn fix_signs<T: Scalar>(u: &mut Mat<T>, v: &mut Mat<T>) {
     }
 }
 
+/// A matrix brought to a scale near 1, so that no square leaves the range of its numbers.
+struct Scaled<'a, T> {
+    /// A·2⁻ᵉ.
+    a: MatRef<'a, T>,
+    /// 2ᵉ.
+    factor: f64,
+    /// ‖A·2⁻ᵉ‖².
+    norm_squared: f64,
+}
+
+impl<'a, T: Scalar> Scaled<'a, T> {
+    /// `storage` holds the copy where one is needed.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] for a NaN or infinity.
+    fn new(a: MatRef<'a, T>, storage: &'a mut Option<Mat<T>>) -> Result<Self, Error> {
+        let exponent = dense::scale_exponent::<T>(dense::largest_modulus(a, "matrix")?);
+        let a = dense::prepared(a, exponent, storage);
+        Ok(Self { a, factor: dense::power_of_two(exponent), norm_squared: dense::norm_squared(a) })
+    }
+}
+
 /// The decomposition of rank 0, or of an empty matrix.
 fn nothing<T: Scalar>(a: MatRef<'_, T>, method: SvdMethod, norm: f64) -> Svd<T> {
     Svd {

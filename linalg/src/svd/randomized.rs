@@ -3,7 +3,7 @@
 use faer::{Mat, MatRef};
 
 use super::{
-    Sketch, Svd, SvdInfo, SvdMethod, check_rank, fix_signs, nothing, orthonormal, residual, small,
+    Scaled, Sketch, Svd, SvdInfo, SvdMethod, check_rank, fix_signs, nothing, orthonormal, residual, small,
     unscale_values,
 };
 use crate::{Error, Scalar, dense};
@@ -68,11 +68,8 @@ pub fn randomized<T: Scalar>(
     options: &RandomizedOptions,
 ) -> Result<Svd<T>, Error> {
     check_rank(a, rank)?;
-    let exponent = dense::scale_exponent::<T>(dense::largest_modulus(a, "matrix")?);
     let mut storage = None;
-    let scaled = dense::prepared(a, exponent, &mut storage);
-    let factor = dense::power_of_two(exponent);
-    let norm_squared = dense::norm_squared(scaled);
+    let Scaled { a: scaled, factor, norm_squared } = Scaled::new(a, &mut storage)?;
     if rank == 0 {
         return Ok(nothing(a, SvdMethod::Randomized, libm::sqrt(norm_squared) * factor));
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use faer::MatRef;
 
 use super::krylov::Space;
-use super::{KrylovOptions, Svd, SvdMethod, nothing, truncated};
+use super::{KrylovOptions, Scaled, Svd, SvdMethod, nothing, truncated};
 use crate::{Error, Scalar, dense};
 
 /// The approximation of the least rank found whose error is within a tolerance.
@@ -39,11 +39,8 @@ pub fn to_tolerance<T: Scalar>(
         let requirement = "not negative";
         return Err(Error::InvalidOption { what: "tolerance", requirement, found: tolerance });
     }
-    let exponent = dense::scale_exponent::<T>(dense::largest_modulus(a, "matrix")?);
     let mut storage = None;
-    let scaled = dense::prepared(a, exponent, &mut storage);
-    let factor = dense::power_of_two(exponent);
-    let norm_squared = dense::norm_squared(scaled);
+    let Scaled { a: scaled, factor, norm_squared } = Scaled::new(a, &mut storage)?;
     if tolerance >= 1.0 || norm_squared == 0.0 {
         return Ok(nothing(a, SvdMethod::Krylov, libm::sqrt(norm_squared) * factor));
     }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use faer::MatRef;
 
-use super::{Svd, SvdInfo, SvdMethod, check_rank, fix_signs, nothing, small, unscale_values};
+use super::{Scaled, Svd, SvdInfo, SvdMethod, check_rank, fix_signs, nothing, small, unscale_values};
 use crate::{Error, Scalar, dense};
 
 /// The best approximation of rank `rank`, exactly (to rounding).
@@ -26,11 +26,8 @@ use crate::{Error, Scalar, dense};
 /// singular value leaves the range of `T`; [`Error::NoConvergence`] if faer gives up.
 pub fn truncated<T: Scalar>(a: MatRef<'_, T>, rank: usize) -> Result<Svd<T>, Error> {
     check_rank(a, rank)?;
-    let exponent = dense::scale_exponent::<T>(dense::largest_modulus(a, "matrix")?);
     let mut storage = None;
-    let scaled = dense::prepared(a, exponent, &mut storage);
-    let factor = dense::power_of_two(exponent);
-    let norm_squared = dense::norm_squared(scaled);
+    let Scaled { a: scaled, factor, norm_squared } = Scaled::new(a, &mut storage)?;
     if rank == 0 {
         return Ok(nothing(a, SvdMethod::Truncated, libm::sqrt(norm_squared) * factor));
     }
