@@ -91,11 +91,6 @@ impl<'a, T> Operand<'a, T> {
     fn image(what: &'static str, view: View<'a, T>, expected: [usize; 4]) -> Self {
         Self { what, view, expected, each: true }
     }
-
-    /// The same for all images.
-    fn weight(what: &'static str, view: View<'a, T>, expected: [usize; 4]) -> Self {
-        Self { what, view, expected, each: false }
-    }
 }
 
 /// Checks operands.
