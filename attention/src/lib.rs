@@ -85,7 +85,7 @@ pub mod vision;
 
 pub use analysis::{Regime, regimes};
 pub use error::Error;
-pub use exact::{ExactOptions, exact, exact_gradient};
+pub use exact::{ExactOptions, exact, exact_gradient, exact_gradient_with_bias};
 pub use feature_map::{FeatureMap, RandomFeatureOptions, RandomFeatures, RowNorm, linear, linear_gradient};
 pub use kernel::Element;
 pub use neighborhood::{Axis, NeighborhoodOptions, neighborhood, neighborhood_gradient};

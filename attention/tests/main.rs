@@ -3,6 +3,7 @@
 mod analysis;
 mod common;
 mod exact;
+mod exact_bias;
 mod linear;
 mod matryoshka;
 mod memory;
