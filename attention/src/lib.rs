@@ -92,7 +92,7 @@ pub use neighborhood::{Axis, NeighborhoodOptions, neighborhood, neighborhood_gra
 pub use rank::{Rank, ranks};
 pub use rank_augmented::{RankAugmented, RankAugmentedOptions, rank_augmented, rank_augmented_gradient};
 #[cfg(feature = "std")]
-pub use relative_position::{RelativeOptions, relative, toeplitz};
+pub use relative_position::{RelativeGradients, RelativeOptions, relative, relative_gradient, toeplitz};
 pub use scatterbrain::{ScatterbrainOptions, scatterbrain, scatterbrain_gradient, sparse, sparse_gradient};
 pub use support::{ClusterOptions, Support};
 pub use tensor::{Tensor, View};

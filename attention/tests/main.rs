@@ -9,6 +9,7 @@ mod matryoshka;
 mod memory;
 mod neighborhood;
 mod rank_augmented;
+mod relative_gradient;
 mod relative_position;
 mod scatterbrain;
 mod vision;

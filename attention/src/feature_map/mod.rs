@@ -61,7 +61,7 @@ pub use random::{RandomFeatureOptions, RandomFeatures, RowNorm};
 pub(crate) use backward::backward;
 pub(crate) use forward::forward;
 #[cfg(feature = "std")]
-pub(crate) use rows::all_features;
+pub(crate) use rows::{all_features, pull_back_all};
 
 use crate::{Element, Error, Support, View};
 
