@@ -14,4 +14,7 @@ mod relative_position;
 mod scatterbrain;
 mod vision;
 mod vision_blocks;
+mod vision_inliers;
+mod vision_networks;
 mod vision_properties;
+mod vision_shapes;
