@@ -1,6 +1,7 @@
 //! Tests of rankbit-attention: one module per method.
 
 mod analysis;
+mod bounds;
 mod common;
 mod exact;
 mod exact_bias;
