@@ -5,7 +5,7 @@
 //! | [`polarized()`], [`polarized_gradient`] | a gate for each channel and one for each pixel | c²·n |
 //! | [`released_parallel`], [`released_sequential`], … | the same as its authors' code has it | c²·n |
 //! | [`ela()`], [`ela_gradient`] | ELA: a gate for each row and one for each column | c·n |
-//! | [`rectangle_windows`], [`offset_bias`], … | CRAFT: wide and tall windows, shifted or not, and their table of biases | c²·n + c·n·window |
+//! | [`rectangle_windows`], [`offset_bias()`], … | CRAFT: wide and tall windows, shifted or not, and their table of biases | c²·n + c·n·window |
 //! | [`high_frequency()`], … | CRAFT: a residual of a kernel's and a local maximum's view | c²·n |
 //! | [`hybrid_fusion()`], … | CRAFT: channels mixed by what a second image has in common with them | c²·n |
 //! | [`rank_block()`], … | RAVLT: rank-augmented attention with its convolutions and perceptron | c²·n |
@@ -39,24 +39,24 @@
 //! # Ok::<(), rankbit_attention::Error>(())
 //! ```
 
-mod compatible;
-mod divergence;
-mod ela;
-mod factorization;
-mod high_frequency;
-mod hybrid_fusion;
-mod inliers;
-mod offset_bias;
+pub mod compatible;
+pub mod divergence;
+pub mod ela;
+pub mod factorization;
+pub mod high_frequency;
+pub mod hybrid_fusion;
+pub mod inliers;
+pub mod offset_bias;
 mod operands;
 mod operation;
-mod polarized;
-mod position;
-mod rank_block;
-mod rectangle;
-mod references;
-mod released;
+pub mod polarized;
+pub mod position;
+pub mod rank_block;
+pub mod rectangle;
+pub mod references;
+pub mod released;
 mod tape;
-mod variational;
+pub mod variational;
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
