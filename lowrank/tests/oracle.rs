@@ -1,4 +1,4 @@
-//! Presets against what NumPy computes of the papers' formulas (`scripts/oracle/low_rank_presets.py`).
+//! Presets against what NumPy and SciPy compute of the papers' formulas (`scripts/oracle/low_rank_presets.py`).
 
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{MomentKinds, MomentParts, Moments};
@@ -43,13 +43,15 @@ fn presets_are_those_of_the_papers() {
             "asvd" => preset::asvd(0.5, rank, factors),
             "unified-ctr" => preset::embedding(rank, factors),
             "lord" => preset::lord(rank, factors),
+            "loldu" => preset::loldu(Some(scheme), rank, FloatFormat::F32),
+            "loldu-alone" => preset::loldu(None, rank, FloatFormat::F32),
             "loftq" => preset::loftq(terms, rounds),
             "lq-lora-fisher" => preset::lq_lora_fisher(scheme, rank, factors, rounds),
             other => panic!("no preset {other}"),
         }
     };
     let cases = vectors["cases"].as_array().expect("cases");
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 11);
     for case in cases {
         let name = case["name"].as_str().expect("a name");
         let weighs_rows = ["unified-ctr", "lq-lora-fisher"].contains(&name);

@@ -1,6 +1,6 @@
-"""Kept vectors of the presets with a low-rank term: NumPy, written from the papers' formulas alone.
+"""Kept vectors of the presets with a low-rank term: NumPy and SciPy, written from the papers' formulas alone.
 
-    pip install numpy==2.4.6 safetensors==0.8.0
+    pip install numpy==2.4.6 scipy==1.17.1 safetensors==0.8.0
     python scripts/oracle/low_rank_presets.py data/minilm/model.safetensors acts.safetensors > tests/vectors/low-rank-presets.json
 
 `acts.safetensors` is what `cargo run -p rankbit-kit --features model --example capture` writes. A corner of a real layer
@@ -15,6 +15,7 @@ import json
 import sys
 
 import numpy as np
+from scipy.linalg import lu
 from safetensors.numpy import load_file
 
 NAME = "encoder.layer.3.attention.output.dense.weight"
@@ -23,7 +24,7 @@ OUT, IN, TOKENS, RANK, ROUNDS, DAMPING = 28, 40, 120, 5, 3, 1e-4
 
 def quantize(w):
     scale = np.float32(np.abs(w).max(axis=1, keepdims=True).astype(np.float32) / np.float32(7))
-    codes = np.clip(np.rint(w.astype(np.float32) / scale), -7, 7)
+    codes = np.clip(np.rint(w.astype(np.float32) / np.where(scale > 0, scale, 1)), -7, 7)
     return (codes * scale).astype(np.float64)
 
 
@@ -89,6 +90,12 @@ def main():
     u = vectors[:, np.argsort(values)[::-1][:RANK]]
     lord = u @ u.T @ w
     cases.append(case("lord", lord, zero, covariance, ones, bias=(w - lord) @ mean))
+
+    # LoLDU: the first pivots, then what they leave, rounded.
+    p, lower, upper = lu(w)
+    low = p @ lower[:, :RANK] @ upper[:RANK]
+    cases.append(case("loldu", low, quantize(w - low), plain, ones))
+    cases.append(case("loldu-alone", low, zero, plain, ones))
 
     # LoftQ, algorithm 1: the least of the iterates in the plain norm.
     low, best = zero, None
