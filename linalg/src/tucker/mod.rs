@@ -134,7 +134,7 @@ pub fn tucker(tensor: &Tensor, ranks: &[Option<usize>], sweeps: u32) -> Result<T
 /// | | here | NumPy and tensorly |
 /// |---|---|---|
 /// | HOSVD | 88 ms (0.92135); sequentially truncated 76 ms (0.90670) | Gram and eigen 110 ms (0.92135) |
-/// | HOOI | 6 sweeps 0.28 s (0.89314); 12 sweeps 0.47 s (0.89279) | to 10⁻⁴ 5.3 s (0.89334); to 10⁻⁵ 13.1 s (0.89281) |
+/// | HOOI | 12 sweeps 0.47 s (0.89279) | to 10⁻⁴ 5.3 s (0.89334); to 10⁻⁵ 13.1 s (0.89281) |
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for another number of ranks than modes, or a mode that is not there; [`Error::RankOutOfRange`]
