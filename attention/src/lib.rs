@@ -94,6 +94,6 @@ pub use rank_augmented::{RankAugmented, RankAugmentedOptions, rank_augmented, ra
 #[cfg(feature = "std")]
 pub use relative_position::{RelativeOptions, relative, toeplitz};
 pub use scatterbrain::{ScatterbrainOptions, scatterbrain, scatterbrain_gradient, sparse, sparse_gradient};
-pub use support::{ClusterOptions, Support};
+pub use support::{ClusterOptions, NearestOptions, Support};
 pub use tensor::{Tensor, View};
 pub use tile::{Attention, ExtraGradients, Gradients};

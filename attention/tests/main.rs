@@ -3,9 +3,11 @@
 mod analysis;
 mod common;
 mod exact;
+mod feature_vectors;
 mod linear;
 mod matryoshka;
 mod memory;
+mod nearest;
 mod neighborhood;
 mod rank_augmented;
 mod relative_position;
