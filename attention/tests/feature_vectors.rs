@@ -86,10 +86,8 @@ fn scatterbrain_is_that_of_the_published_steps() {
         for found in levels(|| scatterbrain(q.view(), k.view(), v.view(), map, &support, &options)) {
             assert!(gap(found.expect("good operands").as_slice(), expected.as_slice()) <= 1e-12);
         }
-        let mut unit = Tensor::zeros([1, heads, n, n]).expect("it fits");
-        for (i, x) in unit.as_mut_slice().iter_mut().enumerate() {
-            *x = f64::from(u8::from(i / n % n == i % n));
-        }
+        let unit = (0..heads * n * n).map(|i| f64::from(u8::from(i / n % n == i % n))).collect();
+        let unit = Tensor::from_vec(unit, [1, heads, n, n]).expect("it fits");
         let found = scatterbrain(q.view(), k.view(), unit.view(), map, &support, &options);
         let weights = tensor(&case["weights"]);
         let mut expected = vec![];
