@@ -89,14 +89,14 @@ pub mod vision;
 
 pub use analysis::{Regime, regimes};
 pub use error::Error;
-pub use exact::{ExactOptions, exact, exact_gradient};
+pub use exact::{ExactOptions, exact, exact_gradient, exact_gradient_with_bias};
 pub use feature_map::{FeatureMap, RandomFeatureOptions, RandomFeatures, RowNorm, linear, linear_gradient};
 pub use kernel::Element;
 pub use neighborhood::{Axis, NeighborhoodOptions, neighborhood, neighborhood_gradient};
 pub use rank::{Rank, ranks};
 pub use rank_augmented::{RankAugmented, RankAugmentedOptions, rank_augmented, rank_augmented_gradient};
 #[cfg(feature = "std")]
-pub use relative_position::{RelativeOptions, relative, toeplitz};
+pub use relative_position::{RelativeGradients, RelativeOptions, relative, relative_gradient, toeplitz};
 pub use scatterbrain::{ScatterbrainOptions, scatterbrain, scatterbrain_gradient, sparse, sparse_gradient};
 pub use support::{ClusterOptions, NearestOptions, Support};
 pub use tensor::{Tensor, View};
