@@ -77,7 +77,7 @@ fn it_holds_more_weight_than_clusters() {
     let hashed = Support::clusters(q.view(), k.view(), &ClusterOptions { size: 16, rounds: 2, seed: 3 })
         .expect("good");
     let (near, hashed) = (held(&q, &k, &near), held(&q, &k, &hashed));
-    assert!(near >= 0.7 && near >= 1.5 * hashed, "{near} against {hashed}");
+    assert!(near >= 2.0 * hashed, "{near} against {hashed}");
 }
 
 /// Threads and instruction sets change nothing; all-equal keys, which no direction parts, are cut all the same.
