@@ -22,8 +22,10 @@
 //! ```
 //! The source's normalized variant takes `q/|q|` and `k/|k|`, so that few random features do, and leaves the range to the bias.
 //!
+//! [`toeplitz`] transforms sixteen columns at once, two in each lane of vectors of eight.
+//!
 //! Cost: 2·N·log N complex steps a column: columns of [`toeplitz`]'s operand, and `m·(e + 1)` a head in [`relative`]. Memory beside
-//! the results: 8 transforms, and the features of a head for [`relative`]. The gradient takes 2.5 times the transforms and 3·n·m +
+//! the results: 8 transforms ([`toeplitz`]: 16), and the features of a head for [`relative`]. The gradient takes 2.5 times the transforms and 3·n·m +
 //! n·e numbers of f64, the last for each of 8 tasks a head that are on their way. Against it, [`exact`](crate::exact()) with a bias costs
 //! `2·n²·(d + e)` flops and n·s numbers of bias.
 //!
@@ -45,6 +47,8 @@
 //! assert_eq!(found.shape(), [1, 1, 6, 4]);
 //! # Ok::<(), rankbit_attention::Error>(())
 //! ```
+
+mod batch;
 
 use alloc::{sync::Arc, vec, vec::Vec};
 
@@ -83,25 +87,31 @@ pub fn toeplitz<T: Element>(weight: View<'_, T>, x: View<'_, T>) -> Result<Tenso
     if output.as_slice().is_empty() {
         return Ok(output);
     }
-    let plan = Plan::new(n);
+    let plan = batch::Plan::new(n);
     let mut failed = None;
     let task = |index: usize, out: &mut [T]| {
         let (b, h) = (index / heads, index % heads);
         let weights: Vec<f64> = (0..2 * n - 1).map(|t| weight.at([b, h, 0, t]).to_f64()).collect();
         check_range(&weights, n)?;
-        let matrix = Spectrum::new(&plan, &weights);
-        let mut work = Work::new(&plan);
+        let matrix = batch::Spectrum::new(&plan, &weights);
+        let mut work = batch::Work::new(&plan);
         let mut line = vec![T::from_f64(0.0); columns];
-        for first in (0..columns).step_by(COLUMNS) {
-            let count = COLUMNS.min(columns - first);
+        for first in (0..columns).step_by(batch::COLUMNS) {
+            let count = batch::COLUMNS.min(columns - first);
             for i in 0..n {
-                x.copy_line(b, h, i, &mut line);
-                work.put(i, line[first..first + count].iter().map(|&x| x.to_f64()));
+                let row = match x.line(b, h, i) {
+                    Some(row) => row,
+                    None => {
+                        x.copy_line(b, h, i, &mut line);
+                        &line
+                    }
+                };
+                work.put(i, &row[first..first + count]);
             }
-            work.multiply(&plan, &matrix, n, count);
+            work.multiply(&plan, &matrix, n);
             for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                for (k, out) in out[first..first + count].iter_mut().enumerate() {
-                    *out = T::from_f64(work.get(i, k));
+                for (out, &x) in out[first..first + count].iter_mut().zip(work.row(i)) {
+                    *out = T::from_f64(x);
                 }
             }
         }

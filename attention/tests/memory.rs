@@ -7,9 +7,9 @@ use rankbit_attention::vision::{
     Compatible, Correspondences, Position, compatible, compatible_gradient, position, position_gradient,
 };
 use rankbit_attention::{
-    Attention, Axis, ClusterOptions, Error, ExactOptions, FeatureMap, Gradients, NeighborhoodOptions,
-    RandomFeatureOptions, RandomFeatures, RankAugmented, RankAugmentedOptions, RelativeGradients,
-    RelativeOptions, ScatterbrainOptions, Support, Tensor, View, exact, exact_gradient,
+    Attention, Axis, ClusterOptions, Error, ExactOptions, FeatureMap, Gradients, NearestOptions,
+    NeighborhoodOptions, RandomFeatureOptions, RandomFeatures, RankAugmented, RankAugmentedOptions,
+    RelativeGradients, RelativeOptions, ScatterbrainOptions, Support, Tensor, View, exact, exact_gradient,
     exact_gradient_with_bias, linear, linear_gradient, neighborhood, neighborhood_gradient, rank_augmented,
     rank_augmented_gradient, relative, relative_gradient, scatterbrain, scatterbrain_gradient, sparse,
     sparse_gradient, toeplitz,
@@ -217,5 +217,59 @@ fn dense_vision_blocks_hold_no_matrix() {
         within("compatible", MOST_BYTES, size, || compatible(&block, &pairs));
         let all = |x: &Compatible<Tensor<f32>>| bytes(&x.clone().into_array().each_ref());
         within("compatible, gradient", MOST_BYTES, all, || compatible_gradient(&block, &pairs, list));
+    });
+}
+
+/// Most bytes that `work` holds, its result included.
+fn grown<R>(work: impl FnOnce() -> R) -> isize {
+    extra(work, |_| 0).1
+}
+
+/// Four times the tokens: at most four times the memory, results and supports included, of everything that is not exact attention
+/// over all keys; and never the n² numbers of a map.
+#[test]
+fn memory_grows_with_the_tokens() {
+    let features = RandomFeatures::new(16, &RandomFeatureOptions { draws: Some(32), ..Default::default() });
+    let features = features.expect("a size");
+    let map = FeatureMap::Random { features: &features, scale: None };
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().expect("one thread");
+    let measure = |n: usize| -> Vec<(&str, isize)> {
+        let [q, k, v] = [1, 2, 3].map(|seed| random::<f32>([1, 1, n, 16], seed));
+        let (q, k, v) = (q.view(), k.view(), v.view());
+        let weights = vec![1.0_f32; 2 * n - 1];
+        let weights = View::contiguous(&weights, [1, 1, 1, 2 * n - 1]).expect("it fits");
+        let options = ScatterbrainOptions::default();
+        let scattered = |support: Support| scatterbrain(q, k, v, map, &support, &options).expect("good");
+        vec![
+            ("elu", grown(|| linear(q, k, v, FeatureMap::Elu, false))),
+            ("random features", grown(|| linear(q, k, v, map, true))),
+            (
+                "clusters",
+                grown(|| {
+                    let options = ClusterOptions::default();
+                    scattered(Support::clusters(q, k, &options).expect("good operands"))
+                }),
+            ),
+            (
+                "nearest",
+                grown(|| {
+                    let options = NearestOptions { keys: 32, heavy: 8 };
+                    scattered(Support::nearest(q, k, &options).expect("good operands"))
+                }),
+            ),
+            (
+                "neighborhood",
+                grown(|| neighborhood(q, k, v, &[Axis::new(n, 63)], &NeighborhoodOptions::default())),
+            ),
+            ("Toeplitz", grown(|| toeplitz(weights, v))),
+        ]
+    };
+    pool.install(|| {
+        let (small, large) = (measure(2048), measure(8192));
+        for ((name, small), (_, large)) in small.into_iter().zip(large) {
+            assert!(small > 0 && large <= 4 * small + (64 << 10), "{name}: {small} bytes, then {large}");
+            assert!(large < 8192 * 8192 / 4, "{name}: {large} bytes");
+        }
     });
 }
