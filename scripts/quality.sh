@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # What each recipe costs a real network: the table in QUALITY.md, from nothing.
 #
-#     scripts/quality.sh [--propagate] [OUT.md]
+#     scripts/quality.sh [--propagate] [--only WORDS] [OUT.md]
 #
-# With --propagate each recipe with calibration A is calibrated layer by layer, on inputs that come through the layers it
-# has compressed before (the kit's example `propagate`), as the field measures.
+# --only takes the recipes that hold these words. With --propagate each recipe with calibration A is calibrated layer by
+# layer, on inputs that come through the layers it has compressed before (the kit's example `propagate`), as the field
+# measures.
 #
 # Fetches the sentence model, captures its calibration (768 sentences), held-out moments (384 others) and gradient-weighted
 # moments (scripts/capture.py, in a Python environment of its own), compresses the 36 matrices of the encoder by every
@@ -13,10 +14,20 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 propagate=
-if [ "${1:-}" = --propagate ]; then
-    propagate=yes
-    shift
-fi
+only=
+while true; do
+    case "${1:-}" in
+    --propagate)
+        propagate=yes
+        shift
+        ;;
+    --only)
+        only=$2
+        shift 2
+        ;;
+    *) break ;;
+    esac
+done
 out=$(realpath -m "${1:-QUALITY.md}")
 work=$PWD/target/quality
 data=${RANKBIT_DATA:-$PWD/data}
@@ -29,7 +40,8 @@ cargo build --release -p rankbit-kit --features model --example capture --exampl
 rankbit=target/release/rankbit
 capture=target/release/examples/capture
 
-# A file is renamed into place once it is whole, so a run that was cut off starts again where it stopped.
+# A file is renamed into place once it is whole, and measured rows stay in the table, so a run that was cut off goes on where
+# it stopped. Without the folder target/quality everything is done anew.
 once() {
     local file=$1
     shift
@@ -92,7 +104,8 @@ LIST
 }
 
 export LC_ALL=C TIMEFORMAT='%U %S'
-{
+table=$work/table${propagate:+-through}
+[ -e "$table" ] || {
     echo '# Quality on a real network'
     echo
     echo 'Written by `scripts/quality.sh`: the sentence model, 36 matrices, 10.6 M weights. Calibration: 768 sentences (A), or'
@@ -102,8 +115,9 @@ export LC_ALL=C TIMEFORMAT='%U %S'
     echo
     echo '| flags of `rankbit compress` | bits a weight | output error | worst | cosine | lowest | CPU s |'
     echo '|---|---|---|---|---|---|---|'
-} >"$work/table"
+} >"$table"
 while read -r flags; do
+    grep -qF "| \`$flags\` |" "$table" && continue
     echo "quality: $flags" >&2
     arguments=${flags/--calib A/--calib $work/acts}
     arguments=${arguments/--calib G/--calib $work/gradients}
@@ -116,13 +130,13 @@ while read -r flags; do
     { time "$rankbit" compress "$model" -o "$work/small" --include encoder --quiet --report "$work/report.json" \
         $arguments 2>&3; } 3>&2 2>"$work/time"
     target/release/examples/score "$work/held" "$work/small" >"$work/score.json"
-    python3 - "$flags" "$work/report.json" "$work/score.json" "$work/time" >>"$work/table" <<'PYTHON'
+    python3 - "$flags" "$work/report.json" "$work/score.json" "$work/time" >>"$table" <<'PYTHON'
 import json, sys
 flags, report, score = sys.argv[1], json.load(open(sys.argv[2]))["total"], json.load(open(sys.argv[3]))
 seconds = sum(map(float, open(sys.argv[4]).read().split()))
 print(f"| `{flags}` | {report['bits_per_weight']:.3f} | {score['output_error']:.4f} | {score['worst']:.4f} "
       f"| {score['cosine']:.5f} | {score['lowest']:.4f} | {seconds:.0f} |")
 PYTHON
-done < <(recipes)
-mv "$work/table" "$out"
+done < <(recipes | grep -F -e "$only")
+mv "$table" "$out"
 echo "quality: $out"

@@ -181,6 +181,8 @@ fn splits(path: &Path) -> Result<BTreeMap<String, Split>> {
                 Dtype::F16 => PartType::Float(FloatFormat::F16),
                 Dtype::BF16 => PartType::Float(FloatFormat::Bf16),
                 Dtype::F32 => PartType::Float(FloatFormat::F32),
+                Dtype::F8_E4M3 => PartType::Float(FloatFormat::E4m3),
+                Dtype::F8_E8M0 => PartType::Float(FloatFormat::E8m0),
                 _ => return None,
             };
             // The names and shapes live as long as the file's bytes.
