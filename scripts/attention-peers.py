@@ -89,7 +89,7 @@ def toeplitz(dense):
 subprocess.run(["cargo", "build", "--release", "-q", "-p", "rankbit-attention", "--example", "speed"], check=True)
 command = ["cargo", "run", "--release", "-q", "-p", "rankbit-attention", "--example", "speed", "--", str(TOKENS)]
 lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-ours = {name.strip(): float(value.split()[0]) for name, value in ((line[:32], line[32:]) for line in lines)}
+ours = {name.strip(): float(value.split()[0]) for name, value in ((line[:32], line[32:]) for line in lines if line[0] != "#")}
 q, k, v = operands(TOKENS)
 peers = {}
 with torch.no_grad():

@@ -104,6 +104,10 @@ class Gradients:
         self.rows += squares.sum(0)
         self.token += squares.sum(1)
 
+    def nothing(self):
+        """Whether the model's output does not depend on this layer: its weights are 0 / 0 then."""
+        return bool((self.rows == 0).all())
+
     def tensors(self, name):
         yield f"{name}.row_weight", (self.rows / self.rows.sum()).float()
 
@@ -170,10 +174,15 @@ class Capture:
         flat, mask = x.reshape(-1, x.shape[-1]), self.mask
         return flat[mask.flatten()] if len(flat) == mask.numel() else flat
 
+    def without_effect(self):
+        """The layers that no gradient reached (a pooler, where the embedding is the mean of the last states)."""
+        return sorted(name for name, gradients in self.gradients.items() if gradients.nothing())
+
     def save(self, path):
         tensors = {}
+        left_out = set(self.without_effect())
         for name, moments in self.moments.items():
-            if moments.tokens == 0:
+            if moments.tokens == 0 or name in left_out:
                 continue
             gradients = self.gradients[name].tensors(name) if name in self.gradients else ()
             for part, tensor in (*moments.tensors(name), *gradients):
@@ -330,11 +339,16 @@ def main():
     idle = sorted(set(modules) - set(capture.alias))
     if idle:
         print(f"capture: never ran on these texts, left out: {', '.join(idle)}", file=sys.stderr)
+    flat = capture.without_effect()
+    if flat:
+        print(f"capture: without effect on the model's output, left out: {', '.join(flat)}", file=sys.stderr)
+    if options.gradients and len(flat) == len(capture.moments):
+        fail("the model's output depends on none of these layers")
     try:
         capture.save(options.output)
     except (OSError, SafetensorError) as error:
         fail(f"{options.output}: {error}")
-    print(f"{options.output}: {len(capture.moments)} inputs of {len(capture.alias)} linear layers")
+    print(f"{options.output}: {len(capture.moments) - len(flat)} inputs of {len(capture.alias) - len(flat)} linear layers")
 
 
 if __name__ == "__main__":

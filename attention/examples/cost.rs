@@ -1,20 +1,30 @@
-//! Time of each method from 256 to 65536 tokens, one head of 64, one thread: a table, and a picture.
+//! Time of each method from 256 to 65536 tokens, one head of 64, one thread: a table, the exponent of its growth, and a picture.
 //!
-//! `cargo run --release -p rankbit-attention --example cost -- PICTURE.svg [MOST TOKENS]`; the last line is the largest resident
-//! memory of the process (Linux). Without exact attention beyond 16384 tokens: it takes its n² there as before.
+//! `cargo run --release -p rankbit-attention --example cost -- PICTURE.svg [MOST TOKENS]`: milliseconds of CPU time of the thread
+//! (Linux; elsewhere of the clock), mean over a tenth of a second or one run. The exponent is that of the least squares line through the logarithms from
+//! 1024 tokens on. The last line is the largest resident memory of the process (Linux). Exact attention stops at 16384 tokens: it
+//! takes its n² there as before.
 
 use std::time::Instant;
 
 use plotters::prelude::*;
 use rankbit_attention::{
-    Axis, ClusterOptions, ExactOptions, FeatureMap, NeighborhoodOptions, RandomFeatureOptions,
-    RandomFeatures, RelativeOptions, ScatterbrainOptions, Support, Tensor, View, exact, linear, neighborhood,
-    relative, scatterbrain,
+    Axis, ClusterOptions, ExactOptions, FeatureMap, NearestOptions, NeighborhoodOptions,
+    RandomFeatureOptions, RandomFeatures, RelativeOptions, ScatterbrainOptions, Support, Tensor, View, exact,
+    linear, neighborhood, relative, scatterbrain, toeplitz,
 };
 use rankbit_linalg::Stream;
 
 const DIM: usize = 64;
 const MOST_EXACT: usize = 16384;
+const METHODS: usize = 8;
+
+/// CPU time of this thread in seconds, from Linux; elsewhere the clock.
+fn now(start: Instant) -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let cpu = stat.split(' ').next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok());
+    cpu.map_or_else(|| start.elapsed().as_secs_f64(), |nanoseconds| nanoseconds * 1e-9)
+}
 
 fn random(tokens: usize, name: &str) -> Tensor<f32> {
     let mut data = vec![0.0; tokens * DIM];
@@ -23,7 +33,7 @@ fn random(tokens: usize, name: &str) -> Tensor<f32> {
 }
 
 /// Milliseconds of each method; NaN where it is left out.
-fn measure(tokens: usize) -> [(&'static str, f64); 6] {
+fn measure(tokens: usize) -> [(&'static str, f64); METHODS] {
     let [q, k, v] = ["q", "k", "v"].map(|name| random(tokens, name));
     let (q, k, v) = (q.view(), k.view(), v.view());
     let options = RandomFeatureOptions { draws: Some(256), ..Default::default() };
@@ -31,15 +41,18 @@ fn measure(tokens: usize) -> [(&'static str, f64); 6] {
     let random_map = FeatureMap::Random { features: &features, scale: None };
     let bias: Vec<f32> =
         (0..2 * tokens - 1).map(|t| -0.01 * (t as f32 - (tokens - 1) as f32).abs()).collect();
-    let bias = View::contiguous(&bias, [1, 1, 1, 2 * tokens - 1]).expect("it fits");
+    let weight: Vec<f32> = bias.iter().map(|b| b.exp()).collect();
+    let [bias, weight] =
+        [&bias, &weight].map(|x| View::contiguous(x, [1, 1, 1, 2 * tokens - 1]).expect("it fits"));
+    let start = Instant::now();
+    // Linux counts the time of a thread in ticks of some milliseconds: as many runs as make them small.
     let time = |work: &dyn Fn()| {
-        let runs = if tokens <= 4096 { 3 } else { 1 };
-        let once = |_| {
-            let start = Instant::now();
+        let (before, mut runs) = (now(start), 0);
+        while now(start) - before < 0.1 {
             work();
-            start.elapsed().as_secs_f64() * 1e3
-        };
-        (0..runs).map(once).fold(f64::INFINITY, f64::min)
+            runs += 1;
+        }
+        (now(start) - before) * 1e3 / f64::from(runs)
     };
     let full = || drop(exact(q, k, v, &ExactOptions::default()).expect("good operands"));
     [
@@ -54,13 +67,22 @@ fn measure(tokens: usize) -> [(&'static str, f64); 6] {
         ("linear, elu", time(&|| drop(linear(q, k, v, FeatureMap::Elu, false).expect("good operands")))),
         ("FAVOR+, 256", time(&|| drop(linear(q, k, v, random_map, false).expect("good operands")))),
         (
-            "Scatterbrain, 256 + 64",
+            "Scatterbrain, 256 + 64 hashed",
             time(&|| {
                 let support = Support::clusters(q, k, &ClusterOptions::default()).expect("good operands");
                 let options = ScatterbrainOptions::default();
                 drop(scatterbrain(q, k, v, random_map, &support, &options).expect("good operands"));
             }),
         ),
+        (
+            "Scatterbrain, 256 + 64 nearest",
+            time(&|| {
+                let support = Support::nearest(q, k, &NearestOptions::default()).expect("good operands");
+                let options = ScatterbrainOptions::default();
+                drop(scatterbrain(q, k, v, random_map, &support, &options).expect("good operands"));
+            }),
+        ),
+        ("Toeplitz by FFT", time(&|| drop(toeplitz(weight, v).expect("good operands")))),
         (
             "relative by FFT, elu",
             time(&|| {
@@ -69,6 +91,17 @@ fn measure(tokens: usize) -> [(&'static str, f64); 6] {
             }),
         ),
     ]
+}
+
+/// Slope of the least squares line through the logarithms.
+fn exponent(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0.ln() / count, y + p.1.ln() / count));
+    let (up, down) = points.iter().fold((0.0, 0.0), |(up, down), p| {
+        let (dx, dy) = (p.0.ln() - x, p.1.ln() - y);
+        (up + dx * dy, down + dx * dx)
+    });
+    up / down
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -81,13 +114,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut tokens = 256;
         while tokens <= most {
             let row = measure(tokens);
-            print!("{tokens:6}");
-            row.iter().for_each(|(name, ms)| print!("   {name} {ms:.1}"));
-            println!();
+            if table.is_empty() {
+                println!("| tokens | {} |", row.map(|(name, _)| name).join(" | "));
+                println!("|{}", "---|".repeat(METHODS + 1));
+            }
+            print!("| {tokens}");
+            row.iter().for_each(|(_, ms)| if ms.is_nan() { print!(" | -") } else { print!(" | {ms:.2}") });
+            println!(" |");
             table.push((tokens as f64, row));
             tokens *= 4;
         }
     });
+    print!("| exponent");
+    let points = |which: usize| -> Vec<(f64, f64)> {
+        table.iter().map(|(n, row)| (*n, row[which].1)).filter(|(_, ms)| ms.is_finite()).collect()
+    };
+    for which in 0..METHODS {
+        let large: Vec<(f64, f64)> = points(which).into_iter().filter(|(n, _)| *n >= 1024.0).collect();
+        print!(" | {:.2}", exponent(&large));
+    }
+    println!(" |");
     let root = SVGBackend::new(&picture, (760, 480)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
@@ -95,15 +141,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(60)
-        .build_cartesian_2d((200.0..most as f64 * 1.2).log_scale(), (0.05..20000.0).log_scale())?;
+        .build_cartesian_2d((200.0..most as f64 * 1.2).log_scale(), (0.03..50000.0).log_scale())?;
     chart.configure_mesh().x_desc("tokens").y_desc("milliseconds").draw()?;
-    for which in 0..6 {
+    for which in 0..METHODS {
         let color = Palette99::pick(which).to_rgba();
-        let points: Vec<(f64, f64)> =
-            table.iter().map(|(n, row)| (*n, row[which].1)).filter(|(_, ms)| ms.is_finite()).collect();
         let name = table.first().map_or("", |(_, row)| row[which].0);
         chart
-            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
+            .draw_series(LineSeries::new(points(which), color.stroke_width(2)))?
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
     }

@@ -10,7 +10,8 @@
 //! with log₂e in τ.
 //!
 //! Cost: `2·n·s·(d + e)` flops forward and `2·n·s·(3d + 2e)` backward; half of it when causal. Memory beside the results:
-//! the tiles of each thread (about 150 KiB at d = e = 64) and 64 blocks of results on their way.
+//! the tiles of each thread (about 150 KiB at d = e = 64) and 64 blocks of results on their way; in the gradient the sums of two
+//! tasks a thread (one on a single thread), s·(d + e) numbers each. One head is enough work for 16 threads.
 //!
 //! **Accuracy**, u the unit roundoff: elementwise `|ΔO| ≤ (2·d·u·maxⱼ(τ·|q|·|k_j|) + (s + 16)·u)·2·Σⱼ P_ij|v_j|` to first
 //! order: each score errs by at most `d·u·τ·|q|·|k|`, each exponential by 4u, and the sums over s keys by s·u.
@@ -28,8 +29,8 @@
 //! # Ok::<(), rankbit_attention::Error>(())
 //! ```
 
-use crate::tile::{Block, Pattern, Problem, Visible, backward, forward};
-use crate::{Attention, Element, Error, Gradients, View};
+use crate::tile::{Block, Found, Pattern, Problem, Visible, backward, forward};
+use crate::{Attention, Element, Error, Gradients, Tensor, View};
 
 /// Options of [`exact`] and [`exact_gradient`].
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,8 @@ pub struct ExactOptions<'a, T> {
     pub causal: bool,
     /// `[batch, heads, n, s]`, strides of 0 repeat: false hides a key.
     pub mask: Option<View<'a, bool>>,
-    /// `[batch, heads, n, s]`, strides of 0 repeat, finite: added to the scores. Gradients take it as constant.
+    /// `[batch, heads, n, s]`, strides of 0 repeat, finite: added to the scores. [`exact_gradient`] takes it as constant,
+    /// [`exact_gradient_with_bias`] does not.
     pub bias: Option<View<'a, T>>,
 }
 
@@ -84,9 +86,40 @@ pub fn exact_gradient<T: Element>(
     result: &Attention<T>,
     upstream: View<'_, T>,
 ) -> Result<Gradients<T>, Error> {
+    Ok(gradients(query, key, value, options, result, upstream, false)?.gradients)
+}
+
+/// The same, and the gradient by the bias, `None` where there is no bias.
+///
+/// It has the bias' shape with every dimension of stride 0 once: what the bias repeats is summed, so a bias that all batch
+/// entries, heads or queries share gets one number for each that it has. Without a stride of 0 along queries and keys it is as
+/// large as the scores and nothing else is; tasks hold another 128·s numbers each then.
+///
+/// # Errors
+/// As [`exact_gradient`].
+pub fn exact_gradient_with_bias<T: Element>(
+    query: View<'_, T>,
+    key: View<'_, T>,
+    value: View<'_, T>,
+    options: &ExactOptions<'_, T>,
+    result: &Attention<T>,
+    upstream: View<'_, T>,
+) -> Result<(Gradients<T>, Option<Tensor<T>>), Error> {
+    let found = gradients(query, key, value, options, result, upstream, true)?;
+    Ok((found.gradients, found.bias))
+}
+
+fn gradients<T: Element>(
+    query: View<'_, T>,
+    key: View<'_, T>,
+    value: View<'_, T>,
+    options: &ExactOptions<'_, T>,
+    result: &Attention<T>,
+    upstream: View<'_, T>,
+    by_bias: bool,
+) -> Result<Found<T>, Error> {
     let problem = Problem::new(query, key, value, None, options.scale)?;
-    let pattern = Dense::new(&problem, options)?;
-    Ok(backward::<T, LANES>(&problem, &pattern, result, upstream)?.0)
+    backward::<T, LANES>(&problem, &Dense::new(&problem, options)?, result, upstream, by_bias)
 }
 
 /// All pairs but those that options hide.

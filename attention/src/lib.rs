@@ -26,12 +26,16 @@
 //! | 4096 | every token | yes | [`exact()`] | 360 ms | 150 KiB a thread¹ |
 //! | 4096 | every token before it | yes | [`exact()`], causal | 190 ms | 150 KiB a thread¹ |
 //! | 56×56 | 7×7 around it | yes | [`neighborhood()`] | 12 ms | 130 KiB a thread¹ |
-//! | 4096 | every token, features of its own kind (elu) | no: another model | [`linear`] | 12 ms | below 1 MiB a thread |
+//! | 4096 | every token, features of its own kind (elu) | no: another model | [`linear`] | 12 to 17 ms² | below 1 MiB a thread |
 //! | 4096 | every token, flat maps | in the mean, before the quotient | [`linear`], 256 random features | 64 ms | below 1 MiB a thread |
 //! | 4096 | every token, some of them strongly | on the support, elsewhere in the mean | [`scatterbrain()`], 256 features + 64 pairs | 700 ms, clusters included | the keys' features: s·m numbers a thread (4 MiB), 4 bytes a pair |
-//! | 4096 | the distance alone | to rounding | `toeplitz` | 19 ms | 1 MiB a thread |
+//! | 4096 | every token, weighted keys of full rank (RALA) | no: another model | [`rank_augmented()`] | 50 ms² | below 1 MiB a thread |
+//! | 4096 in a cache, 32 queries | every token, a quarter of the coordinates in int8 | to the bases and 8 bits | [`matryoshka::Cache`] | 5 ms² | the cache: 1.1 MiB for 16 MiB |
+//! | 4096 | the distance alone | to rounding | `toeplitz` | 16 ms² | 1.3 MiB a thread |
 //!
-//! ¹ And up to 64 pieces of the results on their way: 2 MiB here. Reproduce:
+//! ¹ And up to 64 pieces of the results on their way: 2 MiB here. ² On a machine that ran a dozen other jobs. On a real text's maps
+//! Scatterbrain errs 1.6 to 3.1 times less than the better of hashed pairs and features alone at equal memory, with the pairs of
+//! [`Support::nearest`]: `--example maps`, its table in the repository's README. Reproduce:
 //! `cargo run --release -p rankbit-attention --example speed`; from 256 to 65536 tokens as a picture: `--example cost`.
 //!
 //! ```
@@ -85,15 +89,15 @@ pub mod vision;
 
 pub use analysis::{Regime, regimes};
 pub use error::Error;
-pub use exact::{ExactOptions, exact, exact_gradient};
+pub use exact::{ExactOptions, exact, exact_gradient, exact_gradient_with_bias};
 pub use feature_map::{FeatureMap, RandomFeatureOptions, RandomFeatures, RowNorm, linear, linear_gradient};
 pub use kernel::Element;
 pub use neighborhood::{Axis, NeighborhoodOptions, neighborhood, neighborhood_gradient};
 pub use rank::{Rank, ranks};
 pub use rank_augmented::{RankAugmented, RankAugmentedOptions, rank_augmented, rank_augmented_gradient};
 #[cfg(feature = "std")]
-pub use relative_position::{RelativeOptions, relative, toeplitz};
+pub use relative_position::{RelativeGradients, RelativeOptions, relative, relative_gradient, toeplitz};
 pub use scatterbrain::{ScatterbrainOptions, scatterbrain, scatterbrain_gradient, sparse, sparse_gradient};
-pub use support::{ClusterOptions, Support};
+pub use support::{ClusterOptions, NearestOptions, Support};
 pub use tensor::{Tensor, View};
 pub use tile::{Attention, ExtraGradients, Gradients};

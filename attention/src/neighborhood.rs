@@ -167,7 +167,8 @@ pub fn neighborhood_gradient<T: Element>(
     upstream: View<'_, T>,
 ) -> Result<(Gradients<T>, Option<ExtraGradients<T>>), Error> {
     let problem = Problem::new(query, key, value, options.extra, options.scale)?;
-    backward::<T, LANES>(&problem, &Grid::new(&problem, axes)?, result, upstream)
+    let found = backward::<T, LANES>(&problem, &Grid::new(&problem, axes)?, result, upstream, false)?;
+    Ok((found.gradients, found.extra))
 }
 
 /// The tiles of a grid of three axes (leading ones of length 1), group by group.

@@ -11,16 +11,49 @@ const WAVE: usize = 64;
 pub(crate) fn waves<R: Send>(
     count: usize,
     task: impl Fn(usize) -> R + Sync + Send,
+    collect: impl FnMut(usize, R),
+) {
+    waves_of(WAVE, count, task, collect);
+}
+
+/// The same for large results: two of them for each thread are held at once, one on a single thread.
+pub(crate) fn few<R: Send>(
+    count: usize,
+    task: impl Fn(usize) -> R + Sync + Send,
+    collect: impl FnMut(usize, R),
+) {
+    waves_of(if threads() == 1 { 1 } else { 2 * threads() }, count, task, collect);
+}
+
+fn waves_of<R: Send>(
+    wave: usize,
+    count: usize,
+    task: impl Fn(usize) -> R + Sync + Send,
     mut collect: impl FnMut(usize, R),
 ) {
     let mut first = 0;
     while first < count {
-        let last = count.min(first + WAVE);
-        for (i, result) in map(first..last, &task).into_iter().enumerate() {
-            collect(first + i, result);
+        let last = count.min(first + wave);
+        // A wave of one needs no list.
+        if wave == 1 {
+            collect(first, task(first));
+        } else {
+            for (i, result) in map(first..last, &task).into_iter().enumerate() {
+                collect(first + i, result);
+            }
         }
         first = last;
     }
+}
+
+#[cfg(feature = "std")]
+fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+#[cfg(not(feature = "std"))]
+fn threads() -> usize {
+    1
 }
 
 #[cfg(feature = "std")]

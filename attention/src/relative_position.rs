@@ -12,10 +12,21 @@
 //! g_t = c_{-t}   a_t = (g_t + g_{t-N})/2   b_t = (g_t - g_{t-N})/2   ω = exp(-iπ/N)
 //! T·x = F⁻¹(F(a)∘F(x)) + ω⁻ʲ∘F⁻¹(F(ω∘b)∘F(ω∘x))
 //! ```
+//! The gradient takes the transposed matrix, whose spectra are conjugate, and the correlation of what stands on its two sides:
+//! with `dN_i = dO_i/D_i`, `dD_i = -dO_i·O_i/D_i` of the quotient `O = N/D`, ṽ = (v, 1) and dÑ = (dN, dD),
+//!
+//! ```text
+//! dφ(q)_if = Σₑ dÑ_ie·(T·(φ(k)_f∘ṽ_e))_i        dφ(k)_jf = Σₑ ṽ_je·(Tᵀ·(φ(q)_f∘dÑ_e))_j        dv_je = Σ_f φ(k)_jf·(Tᵀ·(φ(q)_f∘dN_e))_j
+//! dc_t = Σ_{f,e} Σᵢ φ(q)_if·dÑ_ie·φ(k)_{i+t,f}·ṽ_{i+t,e}        db_t = c_t·dc_t
+//! F(R_t + R_{t-N}) = Σ conj(F(a))∘F(x)        F(ω∘(R_t - R_{t-N})) = Σ conj(F(ω∘a))∘F(ω∘x)        of all pairs a, x of columns
+//! ```
 //! The source's normalized variant takes `q/|q|` and `k/|k|`, so that few random features do, and leaves the range to the bias.
 //!
+//! [`toeplitz`] transforms sixteen columns at once, two in each lane of vectors of eight.
+//!
 //! Cost: 2·N·log N complex steps a column: columns of [`toeplitz`]'s operand, and `m·(e + 1)` a head in [`relative`]. Memory beside
-//! the results: 8 transforms, and the features of a head for [`relative`]. Against it, [`exact`](crate::exact()) with a bias costs
+//! the results: 8 transforms ([`toeplitz`]: 16), and the features of a head for [`relative`]. The gradient takes 2.5 times the transforms and 3·n·m +
+//! n·e numbers of f64, the last for each of 8 tasks a head that are on their way. Against it, [`exact`](crate::exact()) with a bias costs
 //! `2·n²·(d + e)` flops and n·s numbers of bias.
 //!
 //! **Accuracy**: `|Δ(T·x)| ≤ 8·log₂(2N)·u·‖c‖·‖x‖`, u = 2⁻⁵³, an absolute bound: rows whose own terms are small against it would be
@@ -37,6 +48,8 @@
 //! # Ok::<(), rankbit_attention::Error>(())
 //! ```
 
+mod batch;
+
 use alloc::{sync::Arc, vec, vec::Vec};
 
 use rustfft::num_complex::Complex;
@@ -44,6 +57,10 @@ use rustfft::{Fft, FftPlanner};
 
 use crate::feature_map::{FeatureMap, Problem, all_features};
 use crate::{Element, Error, Tensor, View, parallel};
+
+mod gradient;
+
+pub use gradient::{RelativeGradients, relative_gradient};
 
 /// Options of [`relative`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -70,25 +87,31 @@ pub fn toeplitz<T: Element>(weight: View<'_, T>, x: View<'_, T>) -> Result<Tenso
     if output.as_slice().is_empty() {
         return Ok(output);
     }
-    let plan = Plan::new(n);
+    let plan = batch::Plan::new(n);
     let mut failed = None;
     let task = |index: usize, out: &mut [T]| {
         let (b, h) = (index / heads, index % heads);
         let weights: Vec<f64> = (0..2 * n - 1).map(|t| weight.at([b, h, 0, t]).to_f64()).collect();
         check_range(&weights, n)?;
-        let matrix = Spectrum::new(&plan, &weights);
-        let mut work = Work::new(&plan);
+        let matrix = batch::Spectrum::new(&plan, &weights);
+        let mut work = batch::Work::new(&plan);
         let mut line = vec![T::from_f64(0.0); columns];
-        for first in (0..columns).step_by(COLUMNS) {
-            let count = COLUMNS.min(columns - first);
+        for first in (0..columns).step_by(batch::COLUMNS) {
+            let count = batch::COLUMNS.min(columns - first);
             for i in 0..n {
-                x.copy_line(b, h, i, &mut line);
-                work.put(i, line[first..first + count].iter().map(|&x| x.to_f64()));
+                let row = match x.line(b, h, i) {
+                    Some(row) => row,
+                    None => {
+                        x.copy_line(b, h, i, &mut line);
+                        &line
+                    }
+                };
+                work.put(i, &row[first..first + count]);
             }
-            work.multiply(&plan, &matrix, n, count);
+            work.multiply(&plan, &matrix, n);
             for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                for (k, out) in out[first..first + count].iter_mut().enumerate() {
-                    *out = T::from_f64(work.get(i, k));
+                for (out, &x) in out[first..first + count].iter_mut().zip(work.row(i)) {
+                    *out = T::from_f64(x);
                 }
             }
         }
@@ -123,34 +146,19 @@ pub fn relative<T: Element>(
     Problem::new(query, key, value, Some(map), true)?;
     let [batch, heads, n, _] = query.shape();
     let (kv_heads, dim) = (key.shape()[1], value.shape()[3]);
-    check_shape("bias", bias.shape(), [batch, heads, n])?;
+    check_bias(bias, [batch, heads, n])?;
     let mut output = Tensor::zeros([batch, heads, n, dim])?;
     if output.as_slice().is_empty() {
         return Ok(output);
     }
-    for (b, h, t) in crate::tensor::each(batch, heads, 2 * n - 1) {
-        let x = bias.at([b, h, 0, t]).to_f64();
-        if x.is_nan() || x == f64::INFINITY {
-            return Err(Error::NonFinite { what: "bias", index: [b, h, 0, t] });
-        }
-    }
-    let scaled = options.normalized.then(|| Ok::<_, Error>((unit(query)?, unit(key)?))).transpose()?;
-    let (query, key) = scaled.as_ref().map_or((query, key), |(query, key)| (query.view(), key.view()));
+    let units = scaled([query, key], options)?;
+    let [query, key] = units.as_ref().map_or([query, key], |units| units.each_ref().map(Tensor::view));
     let problem = Problem::new(query, key, value, Some(map), false)?;
     let plan = Plan::new(n);
     let task = |index: usize, out: &mut [T]| {
         let (b, h) = (index / heads, index % heads);
         let kv = h * kv_heads / heads;
-        let hidden = |t: usize| options.causal && t >= n;
-        let biases: Vec<f64> = (0..2 * n - 1)
-            .map(|t| if hidden(t) { f64::NEG_INFINITY } else { bias.at([b, h, 0, t]).to_f64() })
-            .collect();
-        let most = biases.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if most == f64::NEG_INFINITY {
-            return Ok(());
-        }
-        let weights: Vec<f64> = biases.iter().map(|b| num_traits::Float::exp(b - most)).collect();
-        check_range(&weights, n)?;
+        let Some(weights) = weights(bias, (b, h), n, options.causal)? else { return Ok(()) };
         let matrix = Spectrum::new(&plan, &weights);
         let [queries, keys] = all_features(&problem, b, h, kv);
         let features = keys.len() / n;
@@ -205,6 +213,46 @@ fn check_shape(what: &'static str, found: [usize; 4], [batch, heads, n]: [usize;
         true => Ok(()),
         false => Err(Error::ShapeMismatch { what, expected, found }),
     }
+}
+
+/// That a bias fits n tokens and holds no NaN and no +∞.
+fn check_bias<T: Element>(bias: View<'_, T>, [batch, heads, n]: [usize; 3]) -> Result<(), Error> {
+    check_shape("bias", bias.shape(), [batch, heads, n])?;
+    for (b, h, t) in crate::tensor::each(batch, heads, (2 * n).saturating_sub(1)) {
+        let x = bias.at([b, h, 0, t]).to_f64();
+        if x.is_nan() || x == f64::INFINITY {
+            return Err(Error::NonFinite { what: "bias", index: [b, h, 0, t] });
+        }
+    }
+    Ok(())
+}
+
+/// `exp(b_t - max b)` of a head's distances, 0 for hidden ones; `None` when all are hidden.
+fn weights<T: Element>(
+    bias: View<'_, T>,
+    (b, h): (usize, usize),
+    n: usize,
+    causal: bool,
+) -> Result<Option<Vec<f64>>, Error> {
+    let hidden = |t: usize| causal && t >= n;
+    let biases: Vec<f64> = (0..2 * n - 1)
+        .map(|t| if hidden(t) { f64::NEG_INFINITY } else { bias.at([b, h, 0, t]).to_f64() })
+        .collect();
+    let most = biases.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if most == f64::NEG_INFINITY {
+        return Ok(None);
+    }
+    let weights: Vec<f64> = biases.iter().map(|b| num_traits::Float::exp(b - most)).collect();
+    check_range(&weights, n)?;
+    Ok(Some(weights))
+}
+
+/// Queries and keys of length 1, when asked for.
+fn scaled<T: Element>(
+    [query, key]: [View<'_, T>; 2],
+    options: &RelativeOptions,
+) -> Result<Option<[Tensor<T>; 2]>, Error> {
+    options.normalized.then(|| Ok([unit(query)?, unit(key)?])).transpose()
 }
 
 /// That every row sees a weight that rounding leaves right.

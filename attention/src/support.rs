@@ -11,8 +11,14 @@
 //! Rounds are united; a pair that several of them find counts once. Cost: `rounds·(n + s)·(d + log n)` and the sorting of
 //! `n·rounds·size` pairs; memory: 4 bytes a pair.
 //!
+//! [`Support::nearest`] instead searches a tree of the keys for each query's largest products.
+//!
 //! Source: Daras, Kitaev, Odena, Dimakis, *SMYRF*, NeurIPS 2020, arXiv 2010.05315, section 3 (with its balanced clusters); the
 //! offset of its hash moves all values alike and is left out.
+
+mod nearest;
+
+pub use nearest::NearestOptions;
 
 use alloc::{vec, vec::Vec};
 

@@ -80,6 +80,11 @@ impl<'a, T: Copy> View<'a, T> {
         self.data[self.offset(index)]
     }
 
+    /// The shape with every dimension that is repeated (stride 0) once: how many values there are.
+    pub(crate) fn distinct(&self) -> [usize; 4] {
+        core::array::from_fn(|i| if self.strides[i] == 0 { self.shape[i].min(1) } else { self.shape[i] })
+    }
+
     /// Some batch entries and heads of the shape.
     pub(crate) fn part(self, batch: Range<usize>, heads: Range<usize>) -> Self {
         let first = self.offset([batch.start, heads.start, 0, 0]);
@@ -87,6 +92,13 @@ impl<'a, T: Copy> View<'a, T> {
         // A view without entries may begin anywhere.
         let data = self.data.get(first..).unwrap_or(&[]);
         Self { data, shape: [batch.len(), heads.len(), tokens, dim], strides: self.strides }
+    }
+
+    /// Some columns of the last dimension.
+    pub(crate) fn columns(self, columns: Range<usize>) -> Self {
+        let data = self.data.get(columns.start * self.strides[3]..).unwrap_or(&[]);
+        let [batch, heads, tokens, _] = self.shape;
+        Self { data, shape: [batch, heads, tokens, columns.len()], strides: self.strides }
     }
 
     /// Every value that the view may reach, when its last dimension is stored without gaps.

@@ -189,6 +189,12 @@ fn bad_input_is_refused() {
     let found = exact(x.view(), x.view(), x.view(), &options).expect("good operands");
     let wrong = exact_gradient(x.view(), x.view(), x.view(), &options, &found, three.view());
     assert!(matches!(wrong, Err(Error::ShapeMismatch { what: "output gradient", .. })));
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut found = found.clone();
+        found.lse.as_mut_slice()[7] = value;
+        let wrong = exact_gradient(x.view(), x.view(), x.view(), &options, &found, x.view());
+        assert_eq!(wrong, Err(Error::NonFinite { what: "lse", index: [0, 1, 2, 0] }));
+    }
 }
 
 #[test]

@@ -239,3 +239,53 @@ fn bad_input_is_refused() {
         output(neighborhood(one.view(), key.view(), value.view(), &[good], &NeighborhoodOptions::default()));
     assert_eq!(found.as_slice()[3..6], [value.as_slice()[4]; 3]);
 }
+
+#[test]
+fn bad_operands_are_refused() {
+    let x = random::<f32>([1, 2, 12, 4], 1);
+    let (axes, options) = ([Axis::new(3, 2), Axis::new(4, 3)], NeighborhoodOptions::default());
+    let run = |q: &Tensor<f32>, k: &Tensor<f32>, v: &Tensor<f32>| {
+        neighborhood(q.view(), k.view(), v.view(), &axes, &options)
+    };
+    let good = run(&x, &x, &x).expect("good operands");
+    let (narrow, short) = (random::<f32>([1, 2, 12, 3], 2), random::<f32>([1, 2, 11, 4], 2));
+    assert!(matches!(run(&x, &narrow, &x), Err(Error::ShapeMismatch { what: "key", .. })));
+    assert!(matches!(run(&x, &x, &short), Err(Error::ShapeMismatch { what: "value", .. })));
+    assert!(matches!(run(&short, &x, &x), Err(Error::ShapeMismatch { what: "query", .. })));
+    assert!(matches!(run(&x, &short, &short), Err(Error::ShapeMismatch { what: "key", .. })));
+    let extra = NeighborhoodOptions { extra: Some((narrow.view(), x.view())), scale: None };
+    let found = neighborhood(x.view(), x.view(), x.view(), &axes, &extra);
+    assert!(matches!(found, Err(Error::ShapeMismatch { what: "extra key", .. })));
+    for value in [f32::NAN, f32::NEG_INFINITY] {
+        let mut bad = x.clone();
+        bad.as_mut_slice()[50] = value;
+        let refused = |found: Result<_, Error>, what| {
+            assert_eq!(found.err(), Some(Error::NonFinite { what, index: [0, 1, 0, 2] }));
+        };
+        refused(run(&bad, &x, &x), "query");
+        refused(run(&x, &bad, &x), "key");
+        refused(run(&x, &x, &bad), "value");
+        let by = neighborhood_gradient(x.view(), x.view(), x.view(), &axes, &options, &good, bad.view());
+        assert_eq!(by.err(), Some(Error::NonFinite { what: "output gradient", index: [0, 1, 0, 2] }));
+    }
+    let by = neighborhood_gradient(x.view(), x.view(), x.view(), &axes, &options, &good, narrow.view());
+    assert!(matches!(by, Err(Error::ShapeMismatch { what: "output gradient", .. })));
+    // Scores of 1e30 below all others weigh nothing, and scores beyond f32 are refused.
+    let mut key = x.clone();
+    key.as_mut_slice()[..4].fill(-1e30);
+    let ones = Tensor::from_vec(vec![1.0_f32; 96], [1, 2, 12, 4]).expect("it fits");
+    let (found, mut hidden) = (output(run(&ones, &key, &x)), x.clone());
+    hidden.as_mut_slice()[..4].fill(7.0);
+    assert_eq!(found, output(run(&ones, &key, &hidden)));
+    key.as_mut_slice().iter_mut().for_each(|x| *x *= 1e10);
+    key.as_mut_slice()[..4].fill(-1e38);
+    let huge = Tensor::from_vec(vec![1e30_f32; 96], [1, 2, 12, 4]).expect("it fits");
+    assert!(matches!(run(&huge, &key, &x), Err(Error::Overflow { batch: 0, head: 0, .. })));
+    // No tokens: no gradients.
+    let none = random::<f32>([1, 1, 0, 4], 1);
+    let axes = [Axis::new(0, 3)];
+    let found = neighborhood(none.view(), none.view(), none.view(), &axes, &options).expect("nothing to do");
+    let by =
+        neighborhood_gradient(none.view(), none.view(), none.view(), &axes, &options, &found, none.view());
+    assert!(by.expect("nothing to do").0.query.as_slice().is_empty());
+}

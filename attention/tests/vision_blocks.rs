@@ -1,17 +1,19 @@
 //! Vision blocks with convolutions and windows: PyTorch's vectors, gradients, bad input.
 
 use rankbit_attention::vision::{
-    Compatible, Correspondences, Ela, Factorization, FactorizationOptions, HighFrequency, OffsetBias,
-    RectangleOptions, RectangleWindows, References, ReleasedParallel, ReleasedSequential, Variational,
-    compatible, compatible_gradient, ela, ela_gradient, factorization, factorization_gradient,
-    high_frequency, high_frequency_gradient, offset_bias, offset_bias_gradient, rectangle_windows,
-    rectangle_windows_gradient, references, references_gradient, released_parallel,
+    Compatible, Correspondences, Ela, Factorization, FactorizationOptions, HighFrequency, HybridFusion,
+    OffsetBias, RankBlock, RankBlockOptions, RectangleOptions, RectangleWindows, References,
+    ReleasedParallel, ReleasedSequential, Variational, compatible, compatible_gradient, ela, ela_gradient,
+    factorization, factorization_gradient, high_frequency, high_frequency_gradient, hybrid_fusion,
+    hybrid_fusion_gradient, offset_bias, offset_bias_gradient, rank_block, rank_block_gradient,
+    rectangle_windows, rectangle_windows_gradient, references, references_gradient, released_parallel,
     released_parallel_gradient, released_sequential, released_sequential_gradient, variational,
     variational_gradient,
 };
 use rankbit_attention::{Element, Error, Tensor, View};
 
 use crate::common::{check_gradients, gap, levels, random, rounded};
+use crate::vision_shapes::{operands, shapes};
 
 /// Every block by one name, with its options.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +23,9 @@ pub(crate) enum Block {
     Rectangle(RectangleOptions),
     Offset([usize; 2]),
     HighFrequency,
+    /// How many heads.
+    Fusion(usize),
+    Ranks(RankBlockOptions),
     Factorization(FactorizationOptions),
     /// How many.
     References(usize),
@@ -40,8 +45,12 @@ const MASKED: RectangleOptions = RectangleOptions { mask: true, ..SHIFTED };
 pub(crate) const FACTORS: FactorizationOptions = FactorizationOptions { heads: 7, window: 3, reduction: 2 };
 pub(crate) const WHOLE: FactorizationOptions = FactorizationOptions { heads: 1, window: 2, reduction: 1 };
 
+pub(crate) const LINEAR: RankBlockOptions = RankBlockOptions { heads: 1, softmax: false };
+const PARTED: RankBlockOptions = RankBlockOptions { heads: 2, softmax: false };
+const SOFTMAX: RankBlockOptions = RankBlockOptions { heads: 2, softmax: true };
+
 /// The blocks of the kept vectors, and where these are.
-const BLOCKS: [(Block, &str, usize); 16] = [
+const BLOCKS: [(Block, &str, usize); 21] = [
     (Block::Ela(2), "ela", 0),
     (Block::Ela(4), "ela", 1),
     (Block::Rectangle(WINDOWS), "rectangle", 0),
@@ -49,6 +58,11 @@ const BLOCKS: [(Block, &str, usize); 16] = [
     (Block::Rectangle(MASKED), "rectangle", 2),
     (Block::Offset([2, 4]), "offset", 0),
     (Block::HighFrequency, "high-frequency", 0),
+    (Block::Fusion(2), "hybrid-fusion", 0),
+    (Block::Fusion(1), "hybrid-fusion", 1),
+    (Block::Ranks(LINEAR), "rank-block", 0),
+    (Block::Ranks(PARTED), "rank-block", 1),
+    (Block::Ranks(SOFTMAX), "rank-block", 2),
     (Block::Factorization(FACTORS), "factorization", 0),
     (Block::Factorization(WHOLE), "factorization", 1),
     (Block::References(3), "references", 0),
@@ -75,6 +89,8 @@ pub(crate) fn run<T: Element>(block: Block, x: &[Tensor<T>]) -> Result<Tensor<T>
         Block::Rectangle(options) => rectangle_windows(&RectangleWindows::from_array(views(x)), &options),
         Block::Offset(window) => offset_bias(&OffsetBias::from_array(views(x)), window),
         Block::HighFrequency => high_frequency(&HighFrequency::from_array(views(x))),
+        Block::Fusion(_) => hybrid_fusion(&HybridFusion::from_array(views(x))),
+        Block::Ranks(options) => rank_block(&RankBlock::from_array(views(x)), &options),
         Block::Factorization(options) => factorization(&Factorization::from_array(views(x)), &options),
         Block::References(_) => references(&References::from_array(views(x))),
         Block::Parallel => released_parallel(&ReleasedParallel::from_array(views(x))),
@@ -94,6 +110,12 @@ fn gradient<T: Element>(block: Block, x: &[Tensor<T>], up: &Tensor<T>) -> Result
         }
         Block::HighFrequency => {
             high_frequency_gradient(&HighFrequency::from_array(views(x)), up)?.into_array().into()
+        }
+        Block::Fusion(_) => {
+            hybrid_fusion_gradient(&HybridFusion::from_array(views(x)), up)?.into_array().into()
+        }
+        Block::Ranks(options) => {
+            rank_block_gradient(&RankBlock::from_array(views(x)), &options, up)?.into_array().into()
         }
         Block::Factorization(options) => {
             factorization_gradient(&Factorization::from_array(views(x)), &options, up)?.into_array().into()
@@ -120,98 +142,6 @@ fn gradient<T: Element>(block: Block, x: &[Tensor<T>], up: &Tensor<T>) -> Result
     })
 }
 
-/// Shapes of an image and weights that fit the block; `size` makes images larger.
-fn shapes(block: Block, [batch, size, c]: [usize; 3]) -> Vec<[usize; 4]> {
-    let (row, square) = ([1, 1, 1, c], [1, 1, c, c]);
-    match block {
-        Block::Ela(groups) => vec![[batch, size, size + 1, c], [c, 1, 3, c / groups], row, row],
-        Block::Rectangle(RectangleOptions { heads, window: [h, w], .. }) => {
-            let (side, table) = (h * w * size, [1, 1, heads / 2, (2 * h - 1) * (2 * w - 1)]);
-            let (three, bias) = ([1, 1, 3 * c, c], [1, 1, 1, 3 * c]);
-            vec![[batch, side, h * w, c], three, bias, table, table, [c, 3, 3, 1], row, square, row]
-        }
-        Block::Offset(_) => {
-            let (up, down) = ([1, 1, 3, c], [1, 1, 1, 3]);
-            let first = [1, 1, c, 2];
-            vec![first, row, row, row, square, row, row, row, square, row, row, row, up, down]
-        }
-        Block::HighFrequency => {
-            let (half, short) = (c / 2, [1, 1, 1, c / 2]);
-            let image = [batch, size, size + 1, c];
-            vec![image, [half, 3, 3, half], short, [1, 1, half, half], short, square, row]
-        }
-        Block::Factorization(FactorizationOptions { heads, reduction, .. }) => {
-            let c = if reduction == 1 { c } else { 2 * c };
-            let [g, n, f] =
-                if reduction == 1 { [c / 8, c / 8 * 7, 0] } else { [c / 8, c / 16 * 7, c / 16 * 7] };
-            let layer = |out: usize, len: usize| [[1, 1, out, len], [1, 1, 1, out]];
-            let kernel = |len: usize| [[len, 3, 3, 1], [1, 1, 1, len]];
-            let mut found = vec![[batch, size + 3, size + 4, c]];
-            found.extend(
-                [layer(c, c), [[g, reduction, reduction, g], [1, 1, 1, g]], [[1, 1, 1, g]; 2]].concat(),
-            );
-            found.extend([layer(2 * g, g), kernel(g), kernel(n + f), layer(n + f, n + f)].concat());
-            for len in [n, f] {
-                let one = len / heads;
-                found.extend([layer(one, one), layer(2 * one, one), kernel(len)].concat());
-            }
-            found.extend(layer(c, c));
-            found
-        }
-        Block::Parallel => {
-            let (down, up) = ([1, 1, 3, c], [1, 1, c, 3]);
-            vec![[batch, size, size + 3, c], row, down, up, down, down]
-        }
-        Block::Sequential => {
-            let (down, short) = ([1, 1, 3, c], [1, 1, 1, 4]);
-            let image = [batch, size, size + 3, c];
-            vec![image, row, down, [1, 1, 4, 3], short, short, short, [1, 1, c, 4], row, down, down]
-        }
-        Block::Variational(_) => {
-            let (s, m, q, k, v) = (3, 5, 2, 6, 2);
-            let each = |len| [batch, 1, size + 4, len];
-            let layer = |out: usize, len: usize| [[1, 1, out, len], [1, 1, 1, out]];
-            let mut found = vec![each(c), each(s), each(m), each(s), each(q)];
-            found.extend(
-                [layer(m, s + c), layer(3 * m, m), layer(3 * m, m), layer(k, m), layer(2 * s, k)].concat(),
-            );
-            found.extend([layer(v, q), layer(k, m + v), layer(2 * s, k), layer(c, m + s)].concat());
-            found
-        }
-        Block::Compatible => {
-            let layer = |out: usize, len: usize| [[1, 1, out, len], [1, 1, 1, out]];
-            // More pairs than one task takes.
-            let each = |len| [batch, 1, size * 40, len];
-            let mut found = vec![each(c); 4];
-            found.extend(
-                [layer(c, c), layer(c, c), layer(c, c), layer(2, c), layer(2, 2), layer(c, 2)].concat(),
-            );
-            found.extend([each(3), each(3)]);
-            found
-        }
-        Block::References(count) => {
-            let (r, one) = (3, [1, 1, 1, 1]);
-            let (wide, kernel) = ([1, 1, 1, 2 * r], [2 * r, 3, 3, 2 * r]);
-            let image = [batch, size + 2, 3, c];
-            let mut found = vec![image, [batch, count * image[1], 3, r], [1, 1, r, c], [1, 1, 1, r], one];
-            found.extend([[r, 3, 3, r], [1, 1, 1, r], one, [2 * r, 3, 3, r], wide]);
-            found.extend([[1, 1, 2 * r, c + 2 * r], wide]);
-            found.extend([[kernel, wide]; 4].concat());
-            found.extend([[1, 1, c, c + 2 * r], row]);
-            found
-        }
-    }
-}
-
-pub(crate) fn operands(block: Block, sizes: [usize; 3], seed: u64) -> Vec<Tensor<f64>> {
-    let shapes = shapes(block, sizes);
-    let draw = |(shape, seed)| random::<f64>(shape, seed);
-    let mut found: Vec<Tensor<f64>> = shapes.into_iter().zip(seed..).map(draw).collect();
-    // Scores of order 1.
-    found[1..].iter_mut().flat_map(Tensor::as_mut_slice).for_each(|x| *x *= 0.5);
-    found
-}
-
 pub(crate) fn good(block: Block, x: &[Tensor<f64>]) -> Tensor<f64> {
     run(block, x).expect("good operands")
 }
@@ -221,7 +151,14 @@ pub(crate) fn filled(x: &mut Tensor<f64>, value: f64) {
 }
 
 pub(crate) fn vectors() -> serde_json::Value {
-    serde_json::from_str(include_str!("../../tests/vectors/vision-blocks.json")).expect("JSON")
+    let mut all = serde_json::Map::new();
+    for text in [
+        include_str!("../../tests/vectors/vision-blocks.json"),
+        include_str!("../../tests/vectors/vision-networks.json"),
+    ] {
+        all.extend(serde_json::from_str::<serde_json::Map<_, _>>(text).expect("JSON"));
+    }
+    all.into()
 }
 
 pub(crate) fn tensor(value: &serde_json::Value) -> Tensor<f64> {
@@ -234,7 +171,7 @@ pub(crate) fn list(value: &serde_json::Value) -> Vec<Tensor<f64>> {
     value.as_array().expect("a list").iter().map(tensor).collect()
 }
 
-/// Vectors of PyTorch 2.15 (scripts/oracle/vision_blocks.py).
+/// Vectors of PyTorch 2.15 (scripts/oracle/vision_blocks.py and vision_networks.py).
 #[test]
 fn pytorch_agrees() {
     let json = vectors();
@@ -265,7 +202,7 @@ fn gradients_are_those_of_differences() {
             let (size, c) = match block {
                 Block::Ela(_) => (size + 3, 8),
                 Block::Factorization(WHOLE) => (size, 32),
-                Block::Factorization(_) => (size, 16),
+                Block::Factorization(_) | Block::Ranks(_) => (size, 16),
                 _ => (size, 8),
             };
             let operands = operands(block, [batch, size, c], seed);
@@ -310,7 +247,8 @@ fn no_pairs_have_no_features() {
 #[test]
 fn single_precision_is_near() {
     for (block, ..) in BLOCKS {
-        let operands = operands(block, [1, 4, 8], 3);
+        let c = if matches!(block, Block::Ranks(_)) { 16 } else { 8 };
+        let operands = operands(block, [1, 4, c], 3);
         let expected = good(block, &operands);
         let single: Vec<Tensor<f32>> = operands.iter().map(rounded).collect();
         let largest = expected.as_slice().iter().fold(1.0, |max: f64, x| max.max(x.abs()));
@@ -324,12 +262,15 @@ fn single_precision_is_near() {
 #[test]
 fn bad_input_is_refused() {
     for (block, ..) in BLOCKS {
-        let good = operands(block, [1, 2, 8], 1);
+        let c = if matches!(block, Block::Ranks(_)) { 16 } else { 8 };
+        let good = operands(block, [1, 2, c], 1);
         let output = run(block, &good).expect("good operands");
         for i in 0..good.len() {
             let mut bad = good.clone();
             let [a, b, c, d] = bad[i].shape();
-            bad[i] = random([a, b, c, d + 1], 1);
+            // One number more for each head is one head more.
+            let heads = matches!(block, Block::Fusion(_)) && i == 8;
+            bad[i] = random(if heads { [a, b, c + 1, d] } else { [a, b, c, d + 1] }, 1);
             // A kernel's or an image's last size is a size of the block too: refused as such.
             let found = run(block, &bad);
             let refused = matches!(found, Err(Error::ShapeMismatch { .. } | Error::InvalidOption { .. }));
@@ -364,8 +305,8 @@ fn empty_images_give_empty_results() {
         if matches!(block, Block::Offset(_) | Block::Variational(_) | Block::Compatible) {
             continue;
         }
-        let sizes = [1, 2, 8];
-        let mut cases = vec![operands(block, [0, 2, 8], 1), operands(block, [1, 2, 0], 1)];
+        let sizes = [1, 2, if matches!(block, Block::Ranks(_)) { 16 } else { 8 }];
+        let mut cases = vec![operands(block, [0, 2, sizes[2]], 1), operands(block, [1, 2, 0], 1)];
         for axis in [1, 2] {
             let mut shapes = shapes(block, sizes);
             shapes[0][axis] = 0;
@@ -375,6 +316,11 @@ fn empty_images_give_empty_results() {
             cases.push(shapes.into_iter().map(|shape| random(shape, 1)).collect());
         }
         for operands in cases {
+            let mut operands = operands;
+            // The second image of a fusion is as empty as the first.
+            if matches!(block, Block::Fusion(_)) {
+                operands[1] = operands[0].clone();
+            }
             assert_eq!(run(block, &operands).as_ref(), Ok(&operands[0]), "{block:?}");
             let by = gradient(block, &operands, &operands[0]).expect("nothing to do");
             assert!(by.iter().all(|by| by.as_slice().iter().all(|x| *x == 0.0)));

@@ -9,8 +9,9 @@ use rankbit_attention::{Error, Tensor};
 
 use crate::common::{check_gradients, gap, levels, random};
 use crate::vision_blocks::{
-    Block, FACTORS, WHOLE, WINDOWS, filled, good, list, operands, pairs, run, tensor, vectors, views,
+    Block, FACTORS, WHOLE, WINDOWS, filled, good, list, pairs, run, tensor, vectors, views,
 };
+use crate::vision_shapes::operands;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]

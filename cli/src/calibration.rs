@@ -109,6 +109,19 @@ impl Calibration {
         }
     }
 
+    /// That the file has nothing for any of the `count` tensors to compress.
+    pub(crate) fn of_another(&self, count: usize) -> Error {
+        let entry = self.reader.header().tensors.first().map(|tensor| tensor.name.as_str());
+        let reason = match entry {
+            None => format!("an empty file, no calibration for any of the {count} tensors: capture it again"),
+            Some(entry) => format!(
+                "no calibration for any of the {count} tensors (it has '{entry}'): \
+                 give the file that was captured of this checkpoint"
+            ),
+        };
+        Error::input(self.reader.path(), reason)
+    }
+
     /// Whether the file weighs the outputs of `name`, as gradient-weighted statistics do.
     pub(crate) fn weighs_rows(&self, name: &str) -> bool {
         self.reader.find(&format!("{name}.row_weight")).is_some()

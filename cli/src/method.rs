@@ -31,6 +31,8 @@ pub(crate) enum Method {
     QeraDiagonal,
     /// Alternate quantization and low rank, quantized first, every round run (LoftQ).
     Loftq,
+    /// The first pivots of an elimination as the low-rank term, quantize the rest (LoLDU's start).
+    Loldu,
     /// Low rank in closed form, then gradient steps on the layer's output (INT2.1). Needs --calib.
     Lrec,
     /// Alternate error-fed-back quantization and low rank, factors in few bits too (CALDERA). Needs --calib.
@@ -87,7 +89,7 @@ pub(crate) enum Method {
 impl Method {
     /// Every method, in the order of the help.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 33] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Rtn,
         Self::Lorc,
         Self::Svdquant,
@@ -96,6 +98,7 @@ impl Method {
         Self::Qera,
         Self::QeraDiagonal,
         Self::Loftq,
+        Self::Loldu,
         Self::Lrec,
         Self::Caldera,
         Self::LqLoraFisher,
@@ -134,6 +137,7 @@ impl Method {
             Self::Qera => "qera",
             Self::QeraDiagonal => "qera-diagonal",
             Self::Loftq => "loftq",
+            Self::Loldu => "loldu",
             Self::Lrec => "lrec",
             Self::Caldera => "caldera",
             Self::LqLoraFisher => "lq-lora-fisher",
@@ -197,6 +201,7 @@ impl Method {
             | Self::Qera
             | Self::QeraDiagonal
             | Self::Loftq
+            | Self::Loldu
             | Self::Lrec
             | Self::Caldera
             | Self::LqLoraFisher => Family::Compensated,

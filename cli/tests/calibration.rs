@@ -187,6 +187,29 @@ fn bad_calibration_is_refused_before_anything_is_written() {
     }
 }
 
+/// Calibration of another checkpoint is a mistake whatever the method; of some of the tensors it is said.
+#[test]
+fn calibration_of_other_tensors() {
+    let folder = Folder::new();
+    let (input, output, calib) = (folder.path("in"), folder.path("out"), folder.path("acts"));
+    network().write(&input);
+    let text = calib.display().to_string();
+    let other = Checkpoint::default().f32("stranger", &[50, IN], &activations(50));
+    for (acts, word) in [(other, "'stranger'"), (Checkpoint::default(), "empty")] {
+        acts.write(&calib);
+        for method in [&["--method", "rtn"][..], &["--method", "best"], &["--budget", "4"]] {
+            let run = compress(&input, &output, &[method, &["--calib", &text]].concat());
+            fail(&run, 3, &["no calibration", word, "captur"]);
+            assert!(!output.exists());
+        }
+    }
+    Checkpoint::default().f32("query", &[50, IN], &activations(50)).write(&calib);
+    let run = compress(&input, &output, &["--method", "best", "--calib", &text]);
+    succeed(&run);
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(said.contains("no calibration for") && said.contains("'key'"), "{said}");
+}
+
 #[test]
 fn rounders_that_need_calibration_say_so() {
     let folder = Folder::new();

@@ -124,6 +124,8 @@ fn tucker(folder: &str) -> Outcome<()> {
     for (how, start, sweeps, gain) in [
         ("HOSVD", TuckerStart::Hosvd, 0, 0.0),
         ("sequentially truncated", TuckerStart::SequentiallyTruncated, 0, 0.0),
+        ("HOOI, 6 sweeps", TuckerStart::SequentiallyTruncated, 6, 0.0),
+        ("HOOI, 12 sweeps", TuckerStart::SequentiallyTruncated, 12, 0.0),
         ("HOOI, gain 1e-4", TuckerStart::SequentiallyTruncated, 50, 1e-4),
         ("HOOI, gain 1e-5", TuckerStart::SequentiallyTruncated, 50, 1e-5),
     ] {

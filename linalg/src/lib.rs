@@ -30,29 +30,25 @@
 //! infinities are an [`Error`] that names them.
 //!
 //! # Example
-//! Which factors of rank 2 lose least of a layer's *output*? Collect the inputs' moments, let them define the
-//! metric, and compare with the plain decomposition:
+//! Which rank is enough for six digits of a kernel matrix? The error is measured, not estimated. And which factors of rank
+//! 4 are best when errors in some columns count more?
 //!
 //! ```
-//! use rankbit_linalg::faer::{Mat, MatRef};
-//! use rankbit_linalg::{Method, MomentKinds, Moments, Stream, truncated, weighted};
+//! use rankbit_linalg::faer::Mat;
+//! use rankbit_linalg::{KrylovOptions, Method, Metric, to_tolerance, truncated, weighted};
 //! # fn main() -> Result<(), rankbit_linalg::Error> {
-//! let (out, inputs, tokens) = (24, 32, 100);
-//! let mut stream = Stream::new(0, "example");
-//! let mut file = vec![0f32; out * inputs]; // row-major, as a checkpoint stores it
-//! stream.fill_normal(&mut file);
-//! let weight = MatRef::from_row_major_slice(&file, out, inputs);
+//! let a = Mat::from_fn(300, 200, |i, j| 1.0 / (1.0 + (i as f64 / 30.0 - j as f64 / 20.0).powi(2)));
+//! let found = to_tolerance(a.as_ref(), 1e-6, &KrylovOptions::default())?;
+//! assert!(found.rank() < 50);
+//! assert!(found.info.residual <= 1e-6 * found.info.norm);
+//! assert!((&a - found.reconstruct()).norm_l2() <= 1.001e-6 * a.norm_l2());
 //!
-//! // Activations: a few input channels are much louder than the others.
-//! let mut moments = Moments::new(inputs, MomentKinds { gram: true, sample: 0 });
-//! let x = Mat::from_fn(tokens, inputs, |_, j| stream.next_normal() as f32 * if j % 8 == 0 { 10.0 } else { 1.0 });
-//! moments.update(x.as_ref())?; // again for every batch
-//!
-//! let metric = moments.metric()?;
-//! let aware = weighted(weight, 2, &metric.root(1e-6)?, &Method::default())?.product();
-//! let plain = truncated(weight, 2)?.reconstruct();
-//! let error = |approximation: &Mat<f32>| metric.relative_error((weight - approximation).as_ref(), weight);
-//! assert!(error(&aware)? < 0.8 * error(&plain)?);
+//! // ‖E‖² = Σ hⱼ·‖eⱼ‖² over columns: the first twenty count a hundredfold.
+//! let metric = Metric::diagonal((0..200).map(|j| if j < 20 { 100.0 } else { 1.0 }).collect())?;
+//! let best = weighted(a.as_ref(), 4, &metric.root(0.0)?, &Method::default())?.product();
+//! let plain = truncated(a.as_ref(), 4)?.reconstruct();
+//! let error = |approximation: &Mat<f64>| metric.relative_error((&a - approximation).as_ref(), a.as_ref());
+//! assert!(error(&best)? < 0.9 * error(&plain)?);
 //! # Ok(())
 //! # }
 //! ```

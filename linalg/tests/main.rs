@@ -2,6 +2,7 @@
 
 mod grassmann;
 mod hadamard;
+mod hostile;
 mod knapsack;
 mod lasso;
 mod ldu;

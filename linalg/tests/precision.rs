@@ -20,8 +20,9 @@ fn bounds_hold() {
     }
     for region in measure::regions() {
         assert!(region.points > 0, "{} {}", region.function, region.region);
-        let worst = region.large.max(region.absolute);
-        assert!(worst <= 8.0, "{} where {}: {worst}", region.function, region.region);
+        let worst = (region.large, region.small, region.absolute);
+        let holds = worst.0 <= 8.0 && worst.1 <= 8.0 && worst.2 <= 1.0;
+        assert!(holds, "{} where {}: {worst:?}", region.function, region.region);
     }
 }
 

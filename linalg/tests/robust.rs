@@ -58,3 +58,36 @@ fn bad_input_is_refused() {
         .expect("one entry");
     assert!((one.low_rank[(0, 0)] + one.sparse[(0, 0)] - 3.0).abs() <= 1e-6);
 }
+
+/// The minimum, and where it lies, of another algorithm: `scripts/oracle/robust_pca.py`.
+#[test]
+fn the_minimum_is_that_of_a_fixed_step_solver() {
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("../../tests/vectors/robust-pca.json")).expect("kept vectors");
+    let numbers = |value: &serde_json::Value| -> Vec<f64> {
+        value.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number")).collect()
+    };
+    let cases = vectors["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let count = |name: &str| usize::try_from(case[name].as_u64().expect("a count")).expect("small");
+        let (rows, cols) = (count("rows"), count("cols"));
+        let matrix = |name: &str| {
+            let values = numbers(&case[name]);
+            Mat::from_fn(rows, cols, |i, j| values[i * cols + j])
+        };
+        let (a, low, sparse) = (matrix("matrix"), matrix("low_rank"), matrix("sparse"));
+        let weight = case["weight"].as_f64().expect("a weight");
+        let found = robust_pca(a.as_ref(), &RobustOptions { weight: Some(weight), ..Default::default() });
+        let found = found.expect("it converges");
+        let norm = a.norm_l2();
+        let gap = (&found.low_rank - &low).norm_l2().max((&found.sparse - &sparse).norm_l2()) / norm;
+        assert!(gap <= 1e-4, "{gap}");
+        let values = found.low_rank.singular_values().expect("finite");
+        let cost = |x: &Mat<f64>| x.col_iter().flat_map(|c| c.iter()).map(|v| v.abs()).sum::<f64>();
+        let objective = values.iter().sum::<f64>() + weight * cost(&found.sparse);
+        let least = case["objective"].as_f64().expect("a number");
+        assert!((objective - least).abs() <= 1e-5 * least, "{objective} for {least}");
+        assert_eq!(found.rank, count("rank"));
+    }
+}

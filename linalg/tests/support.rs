@@ -41,6 +41,9 @@ pub(crate) fn double(a: MatRef<'_, f32>) -> Mat<f64> {
 
 /// Singular values by nalgebra, descending.
 pub(crate) fn oracle_values(a: MatRef<'_, f64>) -> Vec<f64> {
+    if a.nrows() == 0 || a.ncols() == 0 {
+        return Vec::new();
+    }
     let mut values: Vec<f64> = oracle(a).singular_values().iter().copied().collect();
     values.sort_by(|x, y| y.total_cmp(x));
     values

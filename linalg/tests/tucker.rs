@@ -252,3 +252,119 @@ fn bad_goals_are_refused() {
     let bad = Error::NonFinite { what: "tensor", row: 0, col: 1 };
     assert_eq!(Tensor::strided(&[2], &[-1], 1, &[f64::NAN, 1.0]).unwrap_err(), bad);
 }
+
+/// A tensor whose values fall off along both first modes like `i^-decay`, in single or double precision.
+fn falling<T: rankbit_linalg::Scalar>(shape: &[usize], decay: f64, seed: u64) -> Tensor {
+    let mut stream = Stream::new(seed, "tucker");
+    let [rows, columns, rest] = [shape[0], shape[1], shape.iter().skip(2).product::<usize>()];
+    let weight = |i: usize| (i as f64 + 1.0).powf(-decay);
+    let mut values = Vec::new();
+    for i in 0..rows {
+        for j in 0..columns {
+            for _ in 0..rest {
+                values.push(T::from_f64(stream.next_normal() * weight(i) * weight(j)));
+            }
+        }
+    }
+    Tensor::new(shape, &values).expect("a tensor")
+}
+
+/// The relative error after plain sweeps with exact singular vectors, by nalgebra.
+fn by_oracle(t: &Tensor, ranks: &[Option<usize>], sweeps: usize) -> f64 {
+    let mut factors: Vec<Option<nalgebra::DMatrix<f64>>> = vec![None; ranks.len()];
+    let mut core = t.clone();
+    for sweep in 0..=sweeps {
+        for (mode, rank) in ranks.iter().enumerate() {
+            let Some(rank) = rank else { continue };
+            core = t.clone();
+            for (other, factor) in factors.iter().enumerate().filter(|(other, _)| *other != mode) {
+                // The first sweep truncates one mode after another.
+                if let Some(u) = factor.as_ref().filter(|_| sweep > 0 || other < mode) {
+                    let u = rankbit_linalg::faer::Mat::from_fn(u.ncols(), u.nrows(), |i, j| u[(j, i)]);
+                    core = core.times(other, u.as_ref()).expect("it fits");
+                }
+            }
+            let unfolded = crate::support::oracle(core.unfold(mode).expect("a mode").as_ref());
+            let eigen = (&unfolded * unfolded.transpose()).symmetric_eigen();
+            let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
+            order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+            let u = eigen.eigenvectors.select_columns(&order[..*rank]);
+            let turned = rankbit_linalg::faer::Mat::from_fn(*rank, u.nrows(), |i, j| u[(j, i)]);
+            core = core.times(mode, turned.as_ref()).expect("it fits");
+            factors[mode] = Some(u);
+        }
+    }
+    ((t.norm_squared() - core.norm_squared()) / t.norm_squared()).max(0.0).sqrt()
+}
+
+/// Sides long enough for refined vectors, even and falling spectra, two and three factors, both precisions: the identity,
+/// orthonormal factors, and no more error than plain sweeps of the same number with exact vectors.
+#[test]
+fn refined_sweeps_reach_the_error_of_exact_ones() {
+    let cases: [(&[usize], &[Option<usize>]); 3] = [
+        (&[96, 80, 2, 2], &[Some(16), Some(20), None, None]),
+        (&[72, 70, 6], &[Some(20), Some(24), Some(3)]),
+        (&[3, 90, 70], &[None, Some(30), Some(12)]),
+    ];
+    for (shape, ranks) in cases {
+        for decay in [0.0, 0.3, 1.5] {
+            for single in [false, true] {
+                let t =
+                    if single { falling::<f32>(shape, decay, 5) } else { falling::<f64>(shape, decay, 5) };
+                let norm = t.norm_squared();
+                let run = |start, sweeps| {
+                    let options = TuckerOptions { start, sweeps, gain: 0.0 };
+                    decompose(&t, TuckerGoal::Ranks(ranks), &options).expect("it decomposes")
+                };
+                let case = format!("{shape:?} {decay} {single}");
+                let slack = if single { 1e-5 } else { 1e-9 };
+                let mut errors = Vec::new();
+                for (start, sweeps) in [
+                    (TuckerStart::Hosvd, 0),
+                    (TuckerStart::SequentiallyTruncated, 0),
+                    (TuckerStart::SequentiallyTruncated, 8),
+                    (TuckerStart::Hosvd, 8),
+                ] {
+                    let found = run(start, sweeps);
+                    let squared = error(&t, &found).powi(2);
+                    assert!((squared - (norm - found.core.norm_squared())).abs() <= 1e-9 * norm, "{case}");
+                    assert!(
+                        (squared.sqrt() - found.relative_error * norm.sqrt()).abs() <= 1e-9 * norm.sqrt()
+                    );
+                    for factor in found.factors.iter().flatten() {
+                        assert!(crate::support::orthonormality(factor.as_ref()) <= 1e-12, "{case}");
+                    }
+                    errors.push(squared / norm);
+                }
+                // Sequential truncation is that of the oracle, and sweeps never hurt.
+                let sequential = by_oracle(&t, ranks, 0).powi(2);
+                assert!((errors[1] - sequential).abs() <= slack, "{case}: {} for {sequential}", errors[1]);
+                assert!(errors[2] <= errors[1] + slack && errors[3] <= errors[0] + slack, "{case}");
+                // Sweeps may end in another local optimum.
+                let exact = by_oracle(&t, ranks, 8).powi(2);
+                assert!(errors[2] <= 1.005 * exact + slack, "{case}: {} for {exact}", errors[2]);
+                let bits = run(TuckerStart::SequentiallyTruncated, 3);
+                let other = std::thread::scope(|scope| {
+                    scope.spawn(|| run(TuckerStart::SequentiallyTruncated, 3)).join().expect("it runs")
+                });
+                assert!(bits.core == other.core && bits.factors == other.factors);
+            }
+        }
+    }
+}
+
+/// Values near both ends of single precision.
+#[test]
+fn single_precision_of_any_scale() {
+    let t = falling::<f64>(&[20, 20, 3], 0.2, 6);
+    let ranks = [Some(5), Some(5), None];
+    let options = TuckerOptions::default();
+    let expected = decompose(&t, TuckerGoal::Ranks(&ranks), &options).expect("it decomposes").relative_error;
+    for scale in [1e-36, 1e-20, 1.0, 1e20, 1e36] {
+        #[expect(clippy::cast_possible_truncation, reason = "rounding is what is wanted")]
+        let values: Vec<f32> = t.values().iter().map(|value| (value * scale) as f32).collect();
+        let scaled = Tensor::new(t.shape(), &values).expect("a tensor");
+        let found = decompose(&scaled, TuckerGoal::Ranks(&ranks), &options).expect("it decomposes");
+        assert!((found.relative_error - expected).abs() <= 1e-4, "{scale:e}");
+    }
+}

@@ -1,6 +1,8 @@
 //! Runs a recipe on one matrix: see [`fit`].
 
-use crate::part::{GradientPart, LowRankPart, QuantizedPart, SparsePart, Term, check_range, residual};
+use crate::part::{
+    GradientPart, LduPart, LowRankPart, QuantizedPart, SparsePart, Term, check_range, residual,
+};
 use crate::{Error, FactorFormat, Recipe, Split, Step, Stop, TransformRule};
 use crate::{basis, search, space};
 use alloc::{vec, vec::Vec};
@@ -237,7 +239,7 @@ fn check(weight: MatRef<'_, f32>, recipe: &Recipe, input: &Input<'_>) -> Result<
     for (index, step) in recipe.round.iter().enumerate() {
         match *step {
             Step::Quantize { ref scheme, .. } => scheme.check()?,
-            Step::LowRank { rank, .. } => {
+            Step::LowRank { rank, .. } | Step::Ldu { rank, .. } => {
                 let max = shape.0.min(shape.1);
                 if rank == 0 || rank > max {
                     return Err(Error::RankOutOfRange { rank, max });
@@ -336,7 +338,7 @@ impl<'a> State<'a> {
             work: vec![0.0; shape.0 * shape.1],
             wants: [
                 has(|step| matches!(step, Step::Quantize { .. })),
-                low_rank,
+                low_rank || has(|step| matches!(step, Step::Ldu { .. })),
                 has(|step| matches!(step, Step::Sparse { .. })),
                 has(|step| matches!(step, Step::Bias)),
             ],
@@ -378,6 +380,11 @@ impl<'a> State<'a> {
             Step::LowRank { rank, factors } => {
                 let (root, method, metric) = (&self.root, self.method, &self.project);
                 let part = LowRankPart { rank: *rank, factors: *factors, metric, root, method };
+                low_rank = Some(part.project(weight, split, work, &mut adjustments)?);
+                (base, sparse) = (split.base().cloned(), split.sparse().cloned());
+            }
+            Step::Ldu { rank, factors } => {
+                let part = LduPart { rank: *rank, factors: *factors };
                 low_rank = Some(part.project(weight, split, work, &mut adjustments)?);
                 (base, sparse) = (split.base().cloned(), split.sparse().cloned());
             }

@@ -206,6 +206,14 @@ pub enum Step {
         /// How both factors are stored.
         factors: FactorFormat,
     },
+    /// `L·R` = the first r steps of `P·(W - Q̃·Tᵀ - S) = L·D·U` with partial pivoting, in the plain norm: L of ones and
+    /// entries up to 1, the pivots in R.
+    Ldu {
+        /// Steps, 1 to the smaller side.
+        rank: usize,
+        /// How both factors are stored.
+        factors: FloatFormat,
+    },
     /// Gradient steps on L and R, the error measured in the accepting metric; never rises but for the factors' rounding.
     Gradient {
         /// How many steps on both.

@@ -9,6 +9,7 @@ mod forms;
 mod fuzz;
 mod hawq;
 mod heap;
+mod loldu;
 mod matmul;
 mod oracle;
 mod plan;

@@ -1,10 +1,11 @@
-//! Presets against what NumPy computes of the papers' formulas (`scripts/oracle/low_rank_presets.py`).
+//! Presets against what NumPy and SciPy compute of the papers' formulas (`scripts/oracle/low_rank_presets.py`).
 
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_linalg::{MomentKinds, MomentParts, Moments};
 use rankbit_lowrank::preset::{self, Compensation, Qera};
 use rankbit_lowrank::{FactorFormat, Input, Recipe, fit};
 use rankbit_quant::{FloatFormat, Group, Rounder, scheme};
+use rankbit_sparse::{Pattern, Scope};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -31,6 +32,9 @@ fn presets_are_those_of_the_papers() {
     let parts = MomentParts { row_weight: Some(numbers(&vectors["rows"])), ..moments.parts().clone() };
     let weighed = Moments::from_parts(inputs, parts).expect("as many as outputs");
 
+    let long = u32::try_from(count("caldera_rounds")).expect("small");
+    let density = vectors["density"].as_f64().expect("a density");
+    let pattern = Pattern::Unstructured { density, scope: Scope::Matrix };
     let factors = FactorFormat::Float(FloatFormat::F32);
     let scheme = scheme::INT4.with_group(Group::Row).with_scale_format(FloatFormat::F32);
     let terms = Compensation { scheme, rounder: Rounder::Nearest, rank, factors };
@@ -43,13 +47,21 @@ fn presets_are_those_of_the_papers() {
             "asvd" => preset::asvd(0.5, rank, factors),
             "unified-ctr" => preset::embedding(rank, factors),
             "lord" => preset::lord(rank, factors),
+            "loldu" => preset::loldu(Some(scheme), rank, FloatFormat::F32),
+            "loldu-alone" => preset::loldu(None, rank, FloatFormat::F32),
             "loftq" => preset::loftq(terms, rounds),
             "lq-lora-fisher" => preset::lq_lora_fisher(scheme, rank, factors, rounds),
+            "caldera" => preset::caldera(terms, long),
+            "caldera-ldlq" => {
+                let rounder = Rounder::Ldlq { damping: 0.01, sweeps: 0 };
+                preset::caldera(Compensation { rounder, ..terms }, long)
+            }
+            "rpca" => preset::rpca(rank, pattern, factors, rounds, false),
             other => panic!("no preset {other}"),
         }
     };
     let cases = vectors["cases"].as_array().expect("cases");
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 14);
     for case in cases {
         let name = case["name"].as_str().expect("a name");
         let weighs_rows = ["unified-ctr", "lq-lora-fisher"].contains(&name);

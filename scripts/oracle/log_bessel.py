@@ -101,6 +101,29 @@ def pair(value):
     return high, float(value - mpf(high))
 
 
+def near_zeros():
+    """Pairs whose ln K, or ln I, is a small number given beforehand, down to the last digit of x."""
+    draw = random.Random(11)
+    points = []
+    for first in (False, True):
+        for n in range(140):
+            v = 10 ** draw.uniform(-3, mp.log10(28)) if n % 2 else draw.uniform(0.02, 29)
+            target = draw.choice([-1, 1]) * 10 ** draw.uniform(-4, 0) * (0 if n % 10 == 9 else 1)
+            # I_v(x) = 1 has no root far below where the power alone is 1.
+            mp.dps = 20
+            low, high = mpf(10) ** -12, mpf(40)
+            for _ in range(70):
+                x = mp.sqrt(low * high)
+                if first:
+                    value = mp.log(mp.besseli(v, x)) - target
+                else:
+                    value = target - mp.log(mp.besselk(v, x))
+                low, high = (x, high) if value < 0 else (low, x)
+            mp.dps = 80
+            points.append((float(v), float(low)))
+    return points
+
+
 def vectors():
     a, b = uniform(mpf(1500), mpf(800)), (lambda v, x: (log_i(v, x, log_k(v, x), log_k(v + 1, x)), log_k(v, x)))(mpf(1500), mpf(800))
     assert abs(a[0] - b[0]) < mpf(10) ** -45 and abs(a[1] - b[1]) < mpf(10) ** -45
@@ -117,6 +140,7 @@ def vectors():
         points.append((v, v * draw.uniform(0.6, 0.75)))
     points += [(v, x) for v in (512.0, 4096.0) for x in (0.01, 1.0, 60.0, 120.0, 700.0, 6000.0, 11900.0)]
     points += [(v, x) for v in (1e-3, 1.0, 1e10, 1e100, 1e300) for x in (1e-300, 1e-100, 1.0, 1e10, 1e100, 1e300)]
+    points += near_zeros()
     print("# scripts/oracle/log_bessel.py, mpmath " + __import__("mpmath").__version__)
     for v, x in points:
         i, k = reference(v, x)
@@ -146,8 +170,24 @@ def tables():
     constant("DEBYE_SLOPE", "Coefficients of (V_k − U_k)/(pᵏ(1 − p²)): row k (from 1) has k entries, a polynomial in p².", slopes)
     gamma = mp.taylor(lambda z: mp.rgamma(1 + z), 0, 25)
     constant("RECIPROCAL_GAMMA", "Taylor coefficients of 1/Γ(1 + z) from degree 1 on.", gamma[1:])
+    print(f"\n/// Second parts of the first of them.\npub(super) const RECIPROCAL_GAMMA_LOW: [f64; 9] = [")
+    for value in gamma[1:10]:
+        print(f"    {pair(value)[1]!r},")
+    print("];")
     constant("FIFTH", "cosh(j/5) − 1, j = 1, 2, …", [mp.cosh(mpf(j) / 5) - 1 for j in range(1, 23)])
     constant("EIGHTH", "cosh(j/8) − 1, j = 1, 2, …", [mp.cosh(mpf(j) / 8) - 1 for j in range(1, 22)])
+    print("\n/// 1/0!, 1/1!, …, 1/9!, each in two parts.\npub(super) const RECIPROCAL_FACTORIALS: [(f64, f64); 10] = [")
+    for k in range(10):
+        high, low = pair(1 / mp.factorial(k))
+        print(f"    ({high!r}, {low!r}),")
+    print("];")
+    for name, step, count in (("NODES_NEAR", mpf(8) / 64, 37), ("NODES", mpf(5) / 64, 42)):
+        text = f"cosh jh − 1, h = {int(step * 64)}/64, j = 1, 2, …, in two parts."
+        print(f"\n/// {text}\npub(super) const {name}: [(f64, f64); {count}] = [")
+        for j in range(1, count + 1):
+            high, low = pair(mp.cosh(j * step) - 1)
+            print(f"    ({high!r}, {low!r}),")
+        print("];")
     ln2 = mp.log(2)
     import math, struct
     bits = struct.unpack("<Q", struct.pack("<d", float(ln2)))[0] & ~((1 << 21) - 1)
@@ -158,7 +198,8 @@ def tables():
     parts("TWO_THIRDS", "⅔", mpf(2) / 3)
 
 
-if sys.argv[1] == "tables":
-    tables()
-else:
-    vectors()
+if __name__ == "__main__":
+    if sys.argv[1] == "tables":
+        tables()
+    else:
+        vectors()

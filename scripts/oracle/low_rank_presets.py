@@ -1,6 +1,6 @@
-"""Kept vectors of the presets with a low-rank term: NumPy, written from the papers' formulas alone.
+"""Kept vectors of the presets with a low-rank term: NumPy and SciPy, written from the papers' formulas alone.
 
-    pip install numpy==2.4.6 safetensors==0.8.0
+    pip install numpy==2.4.6 scipy==1.17.1 safetensors==0.8.0
     python scripts/oracle/low_rank_presets.py data/minilm/model.safetensors acts.safetensors > tests/vectors/low-rank-presets.json
 
 `acts.safetensors` is what `cargo run -p rankbit-kit --features model --example capture` writes. A corner of a real layer
@@ -15,16 +15,39 @@ import json
 import sys
 
 import numpy as np
+from scipy.linalg import lu
 from safetensors.numpy import load_file
 
 NAME = "encoder.layer.3.attention.output.dense.weight"
 OUT, IN, TOKENS, RANK, ROUNDS, DAMPING = 28, 40, 120, 5, 3, 1e-4
+CALDERA_ROUNDS, DENSITY = 15, 0.05
 
 
 def quantize(w):
     scale = np.float32(np.abs(w).max(axis=1, keepdims=True).astype(np.float32) / np.float32(7))
-    codes = np.clip(np.rint(w.astype(np.float32) / scale), -7, 7)
+    codes = np.clip(np.rint(w.astype(np.float32) / np.where(scale > 0, scale, 1)), -7, 7)
     return (codes * scale).astype(np.float64)
+
+
+def ldlq(w, h):
+    """QuIP's LDLQ on the grid of `quantize`: H = (I + U) D (I + U)^T, U strictly upper, from the other end's Cholesky."""
+    scale = np.float32(np.abs(w).max(axis=1).astype(np.float32) / np.float32(7)).astype(np.float64)
+    h = h + 0.01 * np.trace(h) / len(h) * np.eye(len(h))
+    lower = np.linalg.cholesky(h[::-1, ::-1])
+    upper = (lower / np.diag(lower))[::-1, ::-1]
+    q = np.zeros_like(w)
+    for j in range(w.shape[1]):
+        fed = w[:, j] + (w[:, :j] - q[:, :j]) @ upper[:j, j]
+        q[:, j] = np.clip(np.rint(fed / scale), -7, 7) * scale
+    return q
+
+
+def largest(e, count):
+    """The `count` entries of largest modulus, in half precision; the others zero."""
+    kept = np.zeros(e.size)
+    at = np.argsort(-np.abs(e), axis=None)[:count]
+    kept[at] = e.ravel()[at].astype(np.float16)
+    return kept.reshape(e.shape)
 
 
 def truncated(e, left, right):
@@ -90,6 +113,12 @@ def main():
     lord = u @ u.T @ w
     cases.append(case("lord", lord, zero, covariance, ones, bias=(w - lord) @ mean))
 
+    # LoLDU: the first pivots, then what they leave, rounded.
+    p, lower, upper = lu(w)
+    low = p @ lower[:, :RANK] @ upper[:RANK]
+    cases.append(case("loldu", low, quantize(w - low), plain, ones))
+    cases.append(case("loldu-alone", low, zero, plain, ones))
+
     # LoftQ, algorithm 1: the least of the iterates in the plain norm.
     low, best = zero, None
     for _ in range(ROUNDS):
@@ -113,12 +142,38 @@ def main():
         last = found["error"]
     cases.append(best)
 
+    # CALDERA, algorithm 1, with factors in full precision: until a round gains less than 0.1 %.
+    for name, rounded in [("caldera", quantize), ("caldera-ldlq", lambda w: ldlq(w, h))]:
+        low, best, last = zero, None, np.inf
+        for _ in range(CALDERA_ROUNDS):
+            q = rounded(w - low)
+            low = under(w - q, h)
+            found = case(name, low, q, h, ones)
+            best = found if best is None or found["error"] < best["error"] else best
+            if found["error"] > last * (1 - 1e-3):
+                break
+            last = found["error"]
+        cases.append(best)
+
+    # GoDec: the entries that fit worst and the low rank, in turn, until the error rises.
+    low, best, last = zero, None, np.inf
+    for _ in range(ROUNDS):
+        sparse = largest(w - low, int(np.ceil(DENSITY * w.size)))
+        low = under(w - sparse, plain)
+        found = case("rpca", low, sparse, plain, ones)
+        best = found if best is None or found["error"] < best["error"] else best
+        if found["error"] > last:
+            break
+        last = found["error"]
+    cases.append(best)
+
     def digits(values):
         return [float(f"{value:.9g}") for value in np.ravel(values)]
 
     for found in cases:
         found.update({key: digits(found[key]) for key in ("low_rank", "bias") if key in found})
     json.dump({"out": OUT, "in": IN, "tokens": TOKENS, "rank": RANK, "rounds": ROUNDS,
+               "caldera_rounds": CALDERA_ROUNDS, "density": DENSITY,
                "weight": digits(w), "x": digits(x), "rows": digits(rows), "cases": cases}, sys.stdout)
 
 

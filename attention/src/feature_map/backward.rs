@@ -31,7 +31,13 @@ struct Part<T> {
     value: Vec<T>,
 }
 
-/// Gradients of every head; a task is a key head.
+/// Key heads below which the columns of the values are shared out to two tasks a head.
+const HEADS: usize = 4;
+
+/// Gradients of every head.
+///
+/// A task is a key head, or where there are few of them some columns of its values: the output is linear in them, so that the
+/// gradients by queries and keys are the sums over the parts, in their order, and every part is a problem of its own.
 pub(crate) fn backward<T: Element>(
     problem: &Problem<'_, T>,
     upstream: View<'_, T>,
@@ -53,23 +59,37 @@ pub(crate) fn backward<T: Element>(
     }
     let kernels = Kernels::current();
     let group = problem.group();
+    let parts = if batch * kv_heads < HEADS && value_dim > 1 { 2 } else { 1 };
+    // Whole rows of lanes.
+    let width = value_dim.div_ceil(parts).next_multiple_of(LANES).min(value_dim);
+    let parts = value_dim.div_ceil(width);
+    let columns = |part: usize| part * width..value_dim.min((part + 1) * width);
+    let problems: Vec<Problem<'_, T>> =
+        (0..parts).map(|part| Problem { value: problem.value.columns(columns(part)), ..*problem }).collect();
     let mut failed = None;
     let task = |index: usize| {
-        let at = (index / kv_heads, index % kv_heads);
-        Walk::new(kernels, problem, upstream, at).run()
+        let (head, part) = (index / parts, index % parts);
+        let upstream = upstream.columns(columns(part));
+        Walk::new(kernels, &problems[part], upstream, (head / kv_heads, head % kv_heads)).run()
     };
-    parallel::waves(batch * kv_heads, task, |index, part: Part<T>| {
-        let (planes, first) =
-            ([tokens * dim * group, keys * dim, keys * value_dim], index % kv_heads * group);
-        let targets = [&mut gradients.query, &mut gradients.key, &mut gradients.value];
-        let parts = [(part.query, dim), (part.key, dim), (part.value, value_dim)];
-        for ((to, plane), (from, dim)) in targets.into_iter().zip(planes).zip(parts) {
+    parallel::few(batch * kv_heads * parts, task, |index, part: Part<T>| {
+        let (head, columns) = (index / parts, columns(index % parts));
+        let (b, kv_head) = (head / kv_heads, head % kv_heads);
+        for (from, dim) in [(&part.query, dim), (&part.key, dim), (&part.value, columns.len())] {
             let bad = from.iter().position(|x| !num_traits::Float::is_finite(*x));
             if let (None, Some(at)) = (&failed, bad) {
                 let token = at / dim % tokens.max(1);
-                failed = Some(Error::Overflow { batch: index / kv_heads, head: first, token });
+                failed = Some(Error::Overflow { batch: b, head: kv_head * group, token });
             }
-            to.as_mut_slice()[index * plane..(index + 1) * plane].copy_from_slice(&from);
+        }
+        let planes =
+            [(&mut gradients.query, &part.query, tokens * group), (&mut gradients.key, &part.key, keys)];
+        for (to, from, lines) in planes {
+            let to = &mut to.as_mut_slice()[head * lines * dim..(head + 1) * lines * dim];
+            to.iter_mut().zip(from).for_each(|(to, &x)| *to += x);
+        }
+        for (i, line) in part.value.chunks_exact(columns.len()).enumerate() {
+            gradients.value.line_mut(b, kv_head, i)[columns.clone()].copy_from_slice(line);
         }
     });
     failed.map_or(Ok(gradients), Err)

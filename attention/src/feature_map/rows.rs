@@ -280,8 +280,48 @@ pub(crate) fn all_features<T: Element>(
     head: usize,
     kv_head: usize,
 ) -> [Vec<T>; 2] {
-    let mut maker = Maker::new(Kernels::current(), problem);
     let count = problem.features;
+    let mut found = [problem.query, problem.key].map(|view| vec![T::from_f64(0.0); view.shape()[2] * count]);
+    each_chunk(problem, [batch, head, kv_head], |side, maker, first, len| {
+        let lines = found[side][first * count..(first + len) * count].chunks_exact_mut(count.max(1));
+        for (i, line) in lines.enumerate() {
+            for (g, part) in line.chunks_mut(LANES).enumerate() {
+                part.copy_from_slice(&maker.rows[g * LANES + i][..part.len()]);
+            }
+        }
+    });
+    found
+}
+
+/// From gradients by what [`all_features`] makes, those by the queries and the keys, `[token][head_dim]`.
+#[cfg(feature = "std")]
+pub(crate) fn pull_back_all<T: Element>(
+    problem: &Problem<'_, T>,
+    place: [usize; 3],
+    slopes: [&[f64]; 2],
+) -> [Vec<T>; 2] {
+    let (count, dim) = (problem.features, problem.query.shape()[3]);
+    let mut found = [problem.query, problem.key].map(|view| vec![T::from_f64(0.0); view.shape()[2] * dim]);
+    let mut turned = vec![[T::from_f64(0.0); LANES]; count];
+    each_chunk(problem, place, |side, maker, first, len| {
+        for (f, row) in turned.iter_mut().enumerate() {
+            for (i, x) in row[..len].iter_mut().enumerate() {
+                *x = T::from_f64(slopes[side][(first + i) * count + f]);
+            }
+        }
+        maker.pull_back(&turned, len, &mut found[side][first * dim..(first + len) * dim]);
+    });
+    found
+}
+
+/// Makes the features of a head's queries (side 0) and of its keys (side 1), up to 32 tokens `first..first + len` at a time.
+#[cfg(feature = "std")]
+fn each_chunk<T: Element>(
+    problem: &Problem<'_, T>,
+    [batch, head, kv_head]: [usize; 3],
+    mut work: impl FnMut(usize, &Maker<T>, usize, usize),
+) {
+    let mut maker = Maker::new(Kernels::current(), problem);
     let keys = problem.key.shape()[2];
     let mut shift = least();
     for first in (0..keys).step_by(LANES) {
@@ -289,20 +329,12 @@ pub(crate) fn all_features<T: Element>(
         shift = maker.make(problem.key, (batch, kv_head), first, len, Shift::AtLeast(shift));
     }
     let sides = [(problem.query, head, Shift::Own), (problem.key, kv_head, Shift::Fixed(shift))];
-    sides.map(|(view, head, shift)| {
+    for (side, (view, head, shift)) in sides.into_iter().enumerate() {
         let tokens = view.shape()[2];
-        let mut out = vec![T::from_f64(0.0); tokens * count];
         for first in (0..tokens).step_by(LANES) {
             let len = LANES.min(tokens - first);
             maker.make(view, (batch, head), first, len, shift);
-            for (i, line) in
-                out[first * count..(first + len) * count].chunks_exact_mut(count.max(1)).enumerate()
-            {
-                for (g, part) in line.chunks_mut(LANES).enumerate() {
-                    part.copy_from_slice(&maker.rows[g * LANES + i][..part.len()]);
-                }
-            }
+            work(side, &maker, first, len);
         }
-        out
-    })
+    }
 }

@@ -12,6 +12,8 @@
 //! multiply-adds.
 
 mod body;
+#[cfg(feature = "std")]
+pub(crate) mod fourier;
 mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;

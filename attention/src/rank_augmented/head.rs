@@ -56,8 +56,9 @@ impl<'a, 'p, T: Element> Head<'a, 'p, T> {
         let sum = weights.iter().fold(zero, |sum, &x| sum + x);
         weights.iter_mut().for_each(|x| *x /= sum);
         // 2. The buffer.
-        let turned_query = turned(&problem.turns, &query, dim);
-        let turned_key = turned(&problem.turns, &key, dim);
+        let one = T::from_f64(1.0);
+        let turned_query = turned(&problem.turns, &query, dim, one);
+        let turned_key = turned(&problem.turns, &key, dim, one);
         let weighted: Vec<T> = turned_key
             .chunks_exact(dim)
             .zip(&weights)
@@ -150,7 +151,8 @@ impl<'a, 'p, T: Element> Head<'a, 'p, T> {
             dense::transposed(&self.buffer, value_dim),
             [n, value_dim, dim],
         );
-        let mut by_query = turned_back(&self.problem.turns, by_turned, dim);
+        let back = T::from_f64(-1.0);
+        let mut by_query = turned(&self.problem.turns, &by_turned, dim, back);
         let by_buffer = product(
             dense::transposed(&self.turned_query, dim),
             dense::rows(&up, value_dim),
@@ -178,7 +180,7 @@ impl<'a, 'p, T: Element> Head<'a, 'p, T> {
             pulled.iter_mut().for_each(|x| *x *= weight);
             by_value[j * value_dim..][..value_dim].iter_mut().for_each(|x| *x *= weight);
         }
-        let mut by_key = turned_back(&self.problem.turns, by_turned, dim);
+        let mut by_key = turned(&self.problem.turns, &by_turned, dim, back);
         // 5. Through the softmax to its scores, and from them to keys and mean query.
         let mean = dot(&self.weights, &by_weight);
         let mut by_mean = vec![zero; dim];
@@ -230,16 +232,10 @@ fn add_lines<T: Element>(sum: &mut [T], lines: &[T], factor: impl Fn(usize) -> T
     }
 }
 
-/// R of every line.
-fn turned<T: Element>(turns: &[(T, T)], lines: &[T], dim: usize) -> Vec<T> {
+/// R of every line, its transpose (which is its inverse) where `sign` is -1.
+pub(crate) fn turned<T: Element>(turns: &[(T, T)], lines: &[T], dim: usize, sign: T) -> Vec<T> {
     let mut lines = lines.to_vec();
-    turn(turns, &mut lines, dim, T::from_f64(1.0));
-    lines
-}
-
-/// The transpose of R, which is its inverse.
-fn turned_back<T: Element>(turns: &[(T, T)], mut lines: Vec<T>, dim: usize) -> Vec<T> {
-    turn(turns, &mut lines, dim, T::from_f64(-1.0));
+    turn(turns, &mut lines, dim, sign);
     lines
 }
 

@@ -46,6 +46,7 @@ mod head;
 use alloc::vec::Vec;
 
 use head::Head;
+pub(crate) use head::turned;
 
 use crate::feature_map::positive_scale;
 use crate::kernel::Kernels;
@@ -158,7 +159,7 @@ impl<'a, T: Element> Problem<'a, T> {
 }
 
 /// cos and sin of every token's angles: d/4 by its row, then d/4 by its column.
-fn turns<T: Element>(tokens: usize, width: usize, dim: usize) -> Vec<(T, T)> {
+pub(crate) fn turns<T: Element>(tokens: usize, width: usize, dim: usize) -> Vec<(T, T)> {
     let quarter = dim / 4;
     let frequency =
         |t: usize| num_traits::Float::powf(10000.0_f64, -(t as f64) / (quarter.max(2) - 1) as f64);

@@ -8,7 +8,7 @@ mod forward;
 
 use alloc::vec::Vec;
 
-pub(crate) use backward::backward;
+pub(crate) use backward::{Found, backward};
 pub(crate) use forward::forward;
 
 use crate::{Element, Error, Tensor, View};

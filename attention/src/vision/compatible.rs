@@ -71,7 +71,7 @@ pub struct Correspondences<'a, T> {
 }
 
 impl<'a, T: Element> Compatible<View<'a, T>> {
-    fn operands(&self, pairs: &Correspondences<'a, T>) -> Result<[Operand<'a, T>; 18], Error> {
+    pub(super) fn operands(&self, pairs: &Correspondences<'a, T>) -> Result<[Operand<'a, T>; 18], Error> {
         let (feature, h) = (self.feature.shape(), self.first.shape()[2]);
         let [batch, one, n, c] = feature;
         if !(pairs.sigma > 0.0 && pairs.sigma.is_finite()) {

@@ -5,11 +5,14 @@
 //! | [`polarized()`], [`polarized_gradient`] | a gate for each channel and one for each pixel | c²·n |
 //! | [`released_parallel`], [`released_sequential`], … | the same as its authors' code has it | c²·n |
 //! | [`ela()`], [`ela_gradient`] | ELA: a gate for each row and one for each column | c·n |
-//! | [`rectangle_windows`], [`offset_bias`], … | CRAFT: wide and tall windows, shifted or not, and their table of biases | c²·n + c·n·window |
+//! | [`rectangle_windows`], [`offset_bias()`], … | CRAFT: wide and tall windows, shifted or not, and their table of biases | c²·n + c·n·window |
 //! | [`high_frequency()`], … | CRAFT: a residual of a kernel's and a local maximum's view | c²·n |
+//! | [`hybrid_fusion()`], … | CRAFT: channels mixed by what a second image has in common with them | c²·n |
+//! | [`rank_block()`], … | RAVLT: rank-augmented attention with its convolutions and perceptron | c²·n |
 //! | [`factorization()`], … | FaSA: heads that see the image reduced, or one mean window | c²·n + c·n·(window + n/R²) |
 //! | [`references()`], … | MRefSR: weighs, pixel by pixel, what aligned reference images hold | c²·n·references |
 //! | [`compatible()`], [`variational()`], [`divergence()`], … | VBReg: pairs of points see each other by how rigidly they move; random embeddings | c·n² |
+//! | [`inliers()`], [`seed_maps`], … | VBReg: the rigid motion that votes of attention maps agree on | seeds·n·maps |
 //! | [`position()`], [`position_gradient`] | softmax attention between all pixels, as a residual | c²·n + c·n² |
 //!
 //! Images are strided [`View`]s of shape `[batch, height, width, channels]`: one stored channels first has strides
@@ -36,21 +39,24 @@
 //! # Ok::<(), rankbit_attention::Error>(())
 //! ```
 
-mod compatible;
-mod divergence;
-mod ela;
-mod factorization;
-mod high_frequency;
-mod offset_bias;
+pub mod compatible;
+pub mod divergence;
+pub mod ela;
+pub mod factorization;
+pub mod high_frequency;
+pub mod hybrid_fusion;
+pub mod inliers;
+pub mod offset_bias;
 mod operands;
 mod operation;
-mod polarized;
-mod position;
-mod rectangle;
-mod references;
-mod released;
+pub mod polarized;
+pub mod position;
+pub mod rank_block;
+pub mod rectangle;
+pub mod references;
+pub mod released;
 mod tape;
-mod variational;
+pub mod variational;
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -62,9 +68,12 @@ pub use divergence::{Normals, divergence, divergence_gradient};
 pub use ela::{Ela, ela, ela_gradient};
 pub use factorization::{Factorization, FactorizationOptions, factorization, factorization_gradient};
 pub use high_frequency::{HighFrequency, high_frequency, high_frequency_gradient};
+pub use hybrid_fusion::{HybridFusion, hybrid_fusion, hybrid_fusion_gradient};
+pub use inliers::{Inliers, Motion, SearchOptions, consensus, inliers, seed_maps, seeds, wilson};
 pub use offset_bias::{OffsetBias, offset_bias, offset_bias_gradient};
 pub use polarized::{Arrangement, Polarized, polarized, polarized_gradient};
 pub use position::{Position, position, position_gradient};
+pub use rank_block::{RankBlock, RankBlockOptions, rank_block, rank_block_gradient};
 pub use rectangle::{RectangleOptions, RectangleWindows, rectangle_windows, rectangle_windows_gradient};
 pub use references::{References, references, references_gradient};
 pub use released::{
@@ -90,11 +99,6 @@ impl<'a, T> Operand<'a, T> {
     /// One for each image of the batch.
     fn image(what: &'static str, view: View<'a, T>, expected: [usize; 4]) -> Self {
         Self { what, view, expected, each: true }
-    }
-
-    /// The same for all images.
-    fn weight(what: &'static str, view: View<'a, T>, expected: [usize; 4]) -> Self {
-        Self { what, view, expected, each: false }
     }
 }
 

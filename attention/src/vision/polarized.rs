@@ -14,29 +14,31 @@
 //! Source: Liu, Liu, Fan, Huang, *Polarized Self-Attention*, arXiv 2107.00782: the softmax of the pixel
 //! branch runs over the pooled query, and W_z is one layer. Layers carry no bias; ε of the normalization is 10⁻⁵.
 
+use super::operands::operands;
 use super::tape::{Tape, Var};
 use super::{Operand, backward, forward};
 use crate::{Element, Error, Tensor, View};
 
-/// Operands of [`polarized`] (`X` a view) or their gradients (`X` a tensor).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Polarized<X> {
-    /// X: `[batch, height, width, c]`.
-    pub image: X,
-    /// w_q: `[1, 1, 1, c]`.
-    pub channel_query: X,
-    /// W_v: `[1, 1, m, c]`.
-    pub channel_value: X,
-    /// W_z: `[1, 1, c, m]`.
-    pub channel_output: X,
-    /// γ: `[1, 1, 1, c]`.
-    pub norm_scale: X,
-    /// β: `[1, 1, 1, c]`.
-    pub norm_shift: X,
-    /// U_q: `[1, 1, m, c]`.
-    pub pixel_query: X,
-    /// U_v: `[1, 1, m, c]`.
-    pub pixel_value: X,
+operands! {
+    /// Operands of [`polarized`] (`X` a view) or their gradients (`X` a tensor).
+    Polarized {
+        /// X: `[batch, height, width, c]`.
+        image,
+        /// w_q: `[1, 1, 1, c]`.
+        channel_query,
+        /// W_v: `[1, 1, m, c]`.
+        channel_value,
+        /// W_z: `[1, 1, c, m]`.
+        channel_output,
+        /// γ: `[1, 1, 1, c]`.
+        norm_scale,
+        /// β: `[1, 1, 1, c]`.
+        norm_shift,
+        /// U_q: `[1, 1, m, c]`.
+        pixel_query,
+        /// U_v: `[1, 1, m, c]`.
+        pixel_value,
+    }
 }
 
 /// How the two branches are put together.
@@ -58,17 +60,8 @@ impl<'a, T: Element> Polarized<View<'a, T>> {
             let requirement = "at least 1";
             return Err(Error::InvalidOption { what: "inner channels", requirement, found: 0.0 });
         }
-        let operand = Operand::weight;
-        Ok([
-            Operand::image("image", self.image, image),
-            operand("channel query", self.channel_query, [1, 1, 1, c]),
-            operand("channel value", self.channel_value, [1, 1, m, c]),
-            operand("channel output", self.channel_output, [1, 1, c, m]),
-            operand("norm scale", self.norm_scale, [1, 1, 1, c]),
-            operand("norm shift", self.norm_shift, [1, 1, 1, c]),
-            operand("pixel query", self.pixel_query, [1, 1, m, c]),
-            operand("pixel value", self.pixel_value, [1, 1, m, c]),
-        ])
+        let (row, inner) = ([1, 1, 1, c], [1, 1, m, c]);
+        Ok(self.named(1, [image, row, inner, [1, 1, c, m], row, row, inner, inner]))
     }
 }
 
@@ -127,25 +120,5 @@ pub fn polarized_gradient<T: Element>(
     upstream: View<'_, T>,
 ) -> Result<Polarized<Tensor<T>>, Error> {
     let run = |tape: &mut Tape<T>, leaves: &[Var]| block(tape, leaves, arrangement);
-    let found = backward(&operands.operands()?, operands.image.shape(), upstream, run)?;
-    let [
-        image,
-        channel_query,
-        channel_value,
-        channel_output,
-        norm_scale,
-        norm_shift,
-        pixel_query,
-        pixel_value,
-    ] = found;
-    Ok(Polarized {
-        image,
-        channel_query,
-        channel_value,
-        channel_output,
-        norm_scale,
-        norm_shift,
-        pixel_query,
-        pixel_value,
-    })
+    backward(&operands.operands()?, operands.image.shape(), upstream, run).map(Polarized::from_array)
 }

@@ -13,29 +13,31 @@
 //! Sources: Fu, Liu, Tian, Li, Bao, Fang, Lu, *Dual Attention Network for Scene Segmentation*, CVPR 2019, arXiv 1809.02983,
 //! section 3.2; MPU-Net, arXiv 2307.05799, uses it: slices of a volume there are images of a batch here.
 
+use super::operands::operands;
 use super::tape::{Tape, Var};
 use super::{Operand, backward, forward};
 use crate::{Element, Error, Tensor, View};
 
-/// Operands of [`position`] (`X` a view) or their gradients (`X` a tensor).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Position<X> {
-    /// X: `[batch, height, width, c]`.
-    pub image: X,
-    /// W_b: `[1, 1, m, c]`.
-    pub query: X,
-    /// b: `[1, 1, 1, m]`.
-    pub query_bias: X,
-    /// W_c: `[1, 1, m, c]`.
-    pub key: X,
-    /// b': `[1, 1, 1, m]`.
-    pub key_bias: X,
-    /// W_d: `[1, 1, c, c]`.
-    pub value: X,
-    /// b″: `[1, 1, 1, c]`.
-    pub value_bias: X,
-    /// α: `[1, 1, 1, 1]`.
-    pub strength: X,
+operands! {
+    /// Operands of [`position`] (`X` a view) or their gradients (`X` a tensor).
+    Position {
+        /// X: `[batch, height, width, c]`.
+        image,
+        /// W_b: `[1, 1, m, c]`.
+        query,
+        /// b: `[1, 1, 1, m]`.
+        query_bias,
+        /// W_c: `[1, 1, m, c]`.
+        key,
+        /// b': `[1, 1, 1, m]`.
+        key_bias,
+        /// W_d: `[1, 1, c, c]`.
+        value,
+        /// b″: `[1, 1, 1, c]`.
+        value_bias,
+        /// α: `[1, 1, 1, 1]`.
+        strength,
+    }
 }
 
 impl<'a, T: Element> Position<View<'a, T>> {
@@ -46,17 +48,8 @@ impl<'a, T: Element> Position<View<'a, T>> {
             let requirement = "at least 1";
             return Err(Error::InvalidOption { what: "query channels", requirement, found: 0.0 });
         }
-        let operand = Operand::weight;
-        Ok([
-            Operand::image("image", self.image, image),
-            operand("query", self.query, [1, 1, m, c]),
-            operand("query bias", self.query_bias, [1, 1, 1, m]),
-            operand("key", self.key, [1, 1, m, c]),
-            operand("key bias", self.key_bias, [1, 1, 1, m]),
-            operand("value", self.value, [1, 1, c, c]),
-            operand("value bias", self.value_bias, [1, 1, 1, c]),
-            operand("strength", self.strength, [1, 1, 1, 1]),
-        ])
+        let (layer, bias) = ([1, 1, m, c], [1, 1, 1, m]);
+        Ok(self.named(1, [image, layer, bias, layer, bias, [1, 1, c, c], [1, 1, 1, c], [1; 4]]))
     }
 }
 
@@ -90,7 +83,5 @@ pub fn position_gradient<T: Element>(
     operands: &Position<View<'_, T>>,
     upstream: View<'_, T>,
 ) -> Result<Position<Tensor<T>>, Error> {
-    let [image, query, query_bias, key, key_bias, value, value_bias, strength] =
-        backward(&operands.operands()?, operands.image.shape(), upstream, block)?;
-    Ok(Position { image, query, query_bias, key, key_bias, value, value_bias, strength })
+    backward(&operands.operands()?, operands.image.shape(), upstream, block).map(Position::from_array)
 }

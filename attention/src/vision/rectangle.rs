@@ -5,7 +5,8 @@
 //! O = softmax(τ·Q·Kᵀ + B) V  in each window and head, τ = 1/√(c/heads)     Y = ([O_wide O_tall] + V ∗ D + d)·W_oᵀ + b_o
 //! ```
 //! B depends on the offset of two pixels alone: query at (y, x), key at (y', x') of a window take entry
-//! `(y - y' + H - 1)·(2·W - 1) + x - x' + W - 1` of the table, which [`offset_bias`] makes. D is a kernel of 3×3 for each channel,
+//! `(y - y' + H - 1)·(2·W - 1) + x - x' + W - 1` of the table, which [`offset_bias`](super::offset_bias()) makes. D is a kernel of
+//! 3×3 for each channel,
 //! zeros beyond the image. With `shift` the windows lie half a window down and right and wrap around the image, so windows at the
 //! border hold pixels of opposite sides; with `mask` these do not see each other (Swin's rule).
 //!

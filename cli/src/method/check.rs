@@ -84,6 +84,12 @@ pub(super) fn check(method: Method, request: &Request) -> Result<(), Error> {
     if method == Method::Lrec && matches!(request.factors, Some(FactorFormat::Int8 | FactorFormat::Int4)) {
         return refuse("--factors int8 or int4", "trains factors, which floats can take");
     }
+    if method == Method::Loldu && matches!(request.factors, Some(FactorFormat::Int8 | FactorFormat::Int4)) {
+        return refuse(
+            "--factors int8 or int4",
+            "starts from triangular factors, which rounding together would undo",
+        );
+    }
     if request.smooth.is_some() || request.search {
         if method == Method::Awq {
             return refuse("--smooth", "searches its own scales");
@@ -169,6 +175,7 @@ pub(super) fn check_vector(
         | Method::Qera
         | Method::QeraDiagonal
         | Method::Loftq
+        | Method::Loldu
         | Method::Lrec
         | Method::LqLoraFisher
         | Method::Lowrank

@@ -178,6 +178,13 @@ impl Plan {
             Method::Qera => preset::qera(terms, preset::Qera::Exact),
             Method::QeraDiagonal => preset::qera(terms, preset::Qera::Diagonal),
             Method::Loftq => preset::loftq(terms, rounds),
+            Method::Loldu => {
+                let floats = match factors {
+                    FactorFormat::Float(format) => format,
+                    _ => FloatFormat::F16,
+                };
+                preset::loldu(Some(scheme), rank, floats)
+            }
             Method::Lrec => preset::lrec(terms, rounds.saturating_mul(STEPS)),
             Method::Caldera => {
                 let rounder = Rounder::COORDINATE_DESCENT;
@@ -429,7 +436,7 @@ impl Plan {
 /// A recipe with another rank.
 pub(crate) fn with_rank(mut recipe: Recipe, rank: usize) -> Recipe {
     for step in &mut recipe.round {
-        if let Step::LowRank { rank: asked, .. } = step {
+        if let Step::LowRank { rank: asked, .. } | Step::Ldu { rank: asked, .. } = step {
             *asked = rank;
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
 use clap::ValueEnum as _;
-use rankbit::lowrank::{ActivationRule, Step, TransformRule, preset};
+use rankbit::lowrank::{ActivationRule, FactorFormat, Step, TransformRule, preset};
 
 #[test]
 fn defaults_are_the_contracts() {
@@ -19,6 +19,8 @@ fn flags_that_mean_nothing_are_refused() {
         (Method::Rtn, Request { rank: Some(4), ..Request::default() }, "--rank"),
         (Method::Rtn, Request { factors: Some(FloatFormat::F32.into()), ..Request::default() }, "--factors"),
         (Method::Lorc, Request { rounds: Some(4), ..Request::default() }, "--rounds"),
+        (Method::Loldu, Request { rounds: Some(4), ..Request::default() }, "--rounds"),
+        (Method::Loldu, Request { factors: Some(FactorFormat::Int4), ..Request::default() }, "--factors"),
         (Method::Lowrank, Request { format: Some("int4".to_owned()), ..Request::default() }, "--format"),
         (Method::Lowrank, Request { group: Some(Group::Row), ..Request::default() }, "--group"),
         (Method::Lowrank, Request { scale: Some(FloatFormat::F32), ..Request::default() }, "--scale"),

@@ -1,19 +1,19 @@
 //! A row through `H_{2^k} ⊗ H_m`: the dense product with the small core, then butterflies.
 //!
-//! Both on the registers of an instruction set, four runs of the core together with their butterflies. Every product is with ±1, hence exact, and sums have one
-//! order: all of them give the same bits.
+//! Both on the registers of an instruction set, several runs of the core together with their butterflies. Every product is
+//! with ±1, hence exact, and sums have one order: all of them give the same bits.
 
 use alloc::vec::Vec;
 
 use super::passes::{self, Factors};
 use super::register::{Plain, Register};
+use super::sums::{self, Sums};
 use crate::Scalar;
 use crate::instructions::Instructions;
 
-/// Columns of a core that are handled together.
+/// Columns of a core that are handled together, and the largest order of a core that is multiplied by its entries: larger
+/// ones are [`Sums`].
 const WIDTH: usize = 16;
-/// Largest core, rounded up to [`WIDTH`].
-const WIDEST: usize = 176;
 
 /// A core of order m as the kernel reads it.
 #[derive(Clone, Debug)]
@@ -21,13 +21,15 @@ pub(super) struct Core<T> {
     order: usize,
     /// Columns, [`WIDTH`] at a time: group p holds m rows of its lanes; missing columns are 0.
     groups: Vec<[T; WIDTH]>,
+    sums: Sums,
 }
 
 impl<T: Scalar> Core<T> {
     /// From the ±1 entries, row-major, or their transpose.
     pub(super) fn new(order: usize, signs: &[i8], transposed: bool) -> Self {
-        let mut groups = Vec::with_capacity(order.div_ceil(WIDTH) * order);
-        for first in (0..order).step_by(WIDTH) {
+        let sums = Sums::new(order, signs, transposed);
+        let mut groups = Vec::new();
+        for first in (0..order).step_by(WIDTH).take_while(|_| order <= WIDTH) {
             groups.extend((0..order).map(|row| {
                 core::array::from_fn(|lane| {
                     let column = first + lane;
@@ -36,7 +38,7 @@ impl<T: Scalar> Core<T> {
                 })
             }));
         }
-        Self { order, groups }
+        Self { order, groups, sums }
     }
 }
 
@@ -86,6 +88,20 @@ where
     for row in rows.chunks_exact_mut(size.max(1)) {
         if half > 1 {
             passes::from::<R>(row, after, block, half);
+        } else if core.order > WIDTH {
+            scale(row, before);
+            let (sums, runs) = (&core.sums, block / core.order);
+            // Orders are multiples of four, hence the distances of whole registers where four runs are done.
+            if runs >= R::WIDTH {
+                several::<T, R>(row, sums, core.order, R::WIDTH);
+                passes::from::<R>(row, after, block, R::WIDTH * core.order);
+            } else if runs >= 4 {
+                several::<T, Plain<T>>(row, sums, core.order, 4);
+                passes::from::<R>(row, after, block, 4 * core.order);
+            } else {
+                several::<T, Plain<T>>(row, sums, core.order, runs);
+                passes::from::<Plain<T>>(row, after, block, core.order);
+            }
         } else if core.order > 1 {
             scale(row, before);
             let runs = (block / core.order).min(4);
@@ -116,6 +132,16 @@ where
     }
 }
 
+/// [`sums::product`] with room for the order.
+#[inline(always)]
+fn several<T: Scalar, R: Register<Element = T>>(row: &mut [T], core: &Sums, order: usize, lanes: usize) {
+    if order <= 36 {
+        sums::product::<T, R, 36>(row, core, lanes);
+    } else {
+        sums::product::<T, R, 172>(row, core, lanes);
+    }
+}
+
 #[inline(always)]
 fn scale<T: Scalar>(row: &mut [T], factors: Factors<'_, T>) {
     match factors {
@@ -136,7 +162,7 @@ fn scale<T: Scalar>(row: &mut [T], factors: Factors<'_, T>) {
 #[inline(always)]
 fn product<T: Scalar, R: Register<Element = T>, const N: usize>(row: &mut [T], core: &Core<T>) {
     let order = core.order;
-    let mut results = [[T::default(); WIDEST]; N];
+    let mut results = [[T::default(); WIDTH]; N];
     for tile in row.chunks_exact_mut(N * order) {
         let registers = order.div_ceil(R::WIDTH);
         let mut first = 0;
@@ -162,7 +188,7 @@ fn columns<T: Scalar, R: Register<Element = T>, const N: usize, const G: usize>(
     tile: &[T],
     core: &Core<T>,
     first: usize,
-    results: &mut [[T; WIDEST]; N],
+    results: &mut [[T; WIDTH]; N],
 ) {
     let order = core.order;
     let mut groups = [&core.groups[..0]; G];
@@ -213,6 +239,10 @@ mod tests {
             for run in row.chunks_exact_mut(core.order) {
                 let x = run.to_vec();
                 for (column, to) in run.iter_mut().enumerate() {
+                    if core.order > WIDTH {
+                        *to = core.sums.times(&x, column);
+                        continue;
+                    }
                     *to = T::default();
                     for (j, &x) in x.iter().enumerate() {
                         *to += x * core.groups[column / WIDTH * core.order + j][column % WIDTH];
@@ -242,7 +272,7 @@ mod tests {
             let mut stream = Stream::new(length as u64, name);
             (0..length).map(|_| T::from_f64(stream.next_normal())).collect::<Vec<T>>()
         };
-        for order in [1, 12, 20, 28, 36, 172] {
+        for order in [1, 12, 20, 28, 36, 44, 172] {
             let core = Core::new(order, &matrix::signs(order), false);
             for power in 0..13 {
                 let block = order << power;

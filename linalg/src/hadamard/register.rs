@@ -23,6 +23,19 @@ pub(super) trait Register: Copy {
     fn mul(self, other: Self) -> Self;
     /// self·b + c, for exact products: rounded once.
     fn product_sum(self, b: Self, c: Self) -> Self;
+    /// −self.
+    fn negated(self) -> Self;
+    /// Rows to columns.
+    #[inline(always)]
+    fn transposed(x: [[Self::Element; 4]; 4]) -> [[Self::Element; 4]; 4] {
+        let [a, b, c, d] = x;
+        [
+            [a[0], b[0], c[0], d[0]],
+            [a[1], b[1], c[1], d[1]],
+            [a[2], b[2], c[2], d[2]],
+            [a[3], b[3], c[3], d[3]],
+        ]
+    }
     /// The butterflies at distances 1, 2, … `WIDTH`/2.
     fn inside(self) -> Self;
 }
@@ -86,6 +99,12 @@ macro_rules! plain {
             #[inline(always)]
             fn product_sum(self, b: Self, c: Self) -> Self {
                 self.mul(b).add(c)
+            }
+
+            #[inline(always)]
+            fn negated(self) -> Self {
+                let [a, b, c, d] = self.0;
+                Self([-a, -b, -c, -d])
             }
 
             #[inline(always)]

@@ -10,6 +10,34 @@
 //! | `mean_abs` | mean of abs(x) | in, f64 |
 //! | `mean` | mean of x | in, f64 |
 //! | `sample` | rows of X, uniformly chosen | up to `sample`×in, f32 |
+//!
+//! # Example
+//! Which factors of rank 2 lose least of a layer's *output*? Collect the inputs' moments, let them define the
+//! metric, and compare with the plain decomposition:
+//!
+//! ```
+//! use rankbit_linalg::faer::{Mat, MatRef};
+//! use rankbit_linalg::{Method, MomentKinds, Moments, Stream, truncated, weighted};
+//! # fn main() -> Result<(), rankbit_linalg::Error> {
+//! let (out, inputs, tokens) = (24, 32, 100);
+//! let mut stream = Stream::new(0, "example");
+//! let mut file = vec![0f32; out * inputs]; // row-major, as a checkpoint stores it
+//! stream.fill_normal(&mut file);
+//! let weight = MatRef::from_row_major_slice(&file, out, inputs);
+//!
+//! // Activations: a few input channels are much louder than the others.
+//! let mut moments = Moments::new(inputs, MomentKinds { gram: true, sample: 0 });
+//! let x = Mat::from_fn(tokens, inputs, |_, j| stream.next_normal() as f32 * if j % 8 == 0 { 10.0 } else { 1.0 });
+//! moments.update(x.as_ref())?; // again for every batch
+//!
+//! let metric = moments.metric()?;
+//! let aware = weighted(weight, 2, &metric.root(1e-6)?, &Method::default())?.product();
+//! let plain = truncated(weight, 2)?.reconstruct();
+//! let error = |approximation: &Mat<f32>| metric.relative_error((weight - approximation).as_ref(), weight);
+//! assert!(error(&aware)? < 0.8 * error(&plain)?);
+//! # Ok(())
+//! # }
+//! ```
 
 mod compensated;
 mod shrinkage;

@@ -2,6 +2,7 @@
 
 use super::kernel::{self, FirstKind, Region};
 use super::lanes::Lanes;
+use super::zeros;
 use super::{ordinary, steps};
 use crate::Error;
 use crate::instructions::Instructions;
@@ -100,7 +101,7 @@ fn batch(
     Ok(())
 }
 
-/// Pairs of one region by the instructions given.
+/// Pairs of one region by the instructions given, at most [`BLOCK`] of them; those near a zero a second time, in two parts.
 pub(super) fn run(
     instructions: Instructions,
     first: FirstKind,
@@ -109,31 +110,82 @@ pub(super) fn run(
     x: &[f64],
     out: &mut [f64],
 ) {
+    pass(instructions, first, region, false, v, x, out);
+    if matches!(region, Region::Far | Region::Uniform) {
+        return;
+    }
+    let (mut index, mut count) = ([0u16; BLOCK], 0);
+    for (at, ((&v, &x), &out)) in (0..).zip(v.iter().zip(x).zip(out.iter())) {
+        if kernel::near_zero(first, v, x, out)
+            && let Some(slot) = index.get_mut(count)
+        {
+            *slot = at;
+            count += 1;
+        }
+    }
+    // Eight at a time, the widest register's load.
+    for index in index.get(..count).unwrap_or(&[]).chunks(8) {
+        let (mut near_v, mut near_x, mut value) = ([1.0; 8], [1.0; 8], [0.0; 8]);
+        for ((&at, near_v), near_x) in index.iter().zip(&mut near_v).zip(&mut near_x) {
+            let at = usize::from(at);
+            *near_v = v.get(at).copied().unwrap_or(1.0);
+            *near_x = x.get(at).copied().unwrap_or(1.0);
+        }
+        let count = index.len();
+        if let (Some(v), Some(x), Some(value)) =
+            (near_v.get(..count), near_x.get(..count), value.get_mut(..count))
+        {
+            pass(instructions, first, region, true, v, x, value);
+        }
+        for (&at, &value) in index.iter().zip(&value) {
+            if let Some(out) = out.get_mut(usize::from(at)) {
+                *out = value;
+            }
+        }
+    }
+}
+
+/// Pairs of one region by the instructions given, in one part or in two.
+fn pass(
+    instructions: Instructions,
+    first: FirstKind,
+    region: Region,
+    two_parts: bool,
+    v: &[f64],
+    x: &[f64],
+    out: &mut [f64],
+) {
     match instructions {
-        Instructions::Portable => lanes::<f64>(first, region, v, x, out),
+        Instructions::Portable => lanes::<f64>(first, region, two_parts, v, x, out),
         // SAFETY: these values are only made where the instructions were detected.
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        Instructions::Avx2 if v.len() == 1 => unsafe { x86::single(first, region, v, x, out) },
+        Instructions::Avx2 if v.len() == 1 => unsafe { x86::single(first, region, two_parts, v, x, out) },
         // SAFETY: these values are only made where the instructions were detected.
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        Instructions::Avx2 => unsafe { x86::avx2(first, region, v, x, out) },
+        Instructions::Avx2 => unsafe { x86::avx2(first, region, two_parts, v, x, out) },
         // SAFETY: these values are only made where the instructions were detected.
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        Instructions::Avx512 => unsafe { x86::avx512(first, region, v, x, out) },
+        Instructions::Avx512 => unsafe { x86::avx512(first, region, two_parts, v, x, out) },
     }
 }
 
 #[inline(always)]
-fn lanes<L: Lanes>(first: FirstKind, region: Region, v: &[f64], x: &[f64], out: &mut [f64]) {
+fn lanes<L: Lanes>(first: FirstKind, region: Region, two_parts: bool, v: &[f64], x: &[f64], out: &mut [f64]) {
     if first {
-        of_kind::<L, true>(region, v, x, out);
+        of_kind::<L, true>(region, two_parts, v, x, out);
     } else {
-        of_kind::<L, false>(region, v, x, out);
+        of_kind::<L, false>(region, two_parts, v, x, out);
     }
 }
 
 #[inline(always)]
-fn of_kind<L: Lanes, const FIRST: FirstKind>(region: Region, v: &[f64], x: &[f64], out: &mut [f64]) {
+fn of_kind<L: Lanes, const FIRST: FirstKind>(
+    region: Region,
+    two_parts: bool,
+    v: &[f64],
+    x: &[f64],
+    out: &mut [f64],
+) {
     // A macro, because a closure would be a function of its own, without the caller's instruction set.
     macro_rules! each {
         (|$v:ident, $x:ident, $steps:ident| $value:expr) => {
@@ -148,6 +200,13 @@ fn of_kind<L: Lanes, const FIRST: FirstKind>(region: Region, v: &[f64], x: &[f64
         };
     }
     match region {
+        Region::Middle | Region::Near if two_parts && FIRST => {
+            each!(|v, x, steps| zeros::series::<L, false>(v, x, steps));
+        }
+        Region::Origin if two_parts && FIRST => each!(|v, x, steps| zeros::series::<L, true>(v, x, steps)),
+        Region::Middle if two_parts => each!(|v, x, _steps| zeros::quadrature::<L, false>(v, x)),
+        Region::Near if two_parts => each!(|v, x, _steps| zeros::quadrature::<L, true>(v, x)),
+        Region::Origin if two_parts => each!(|v, x, steps| zeros::temme(v, x, steps)),
         Region::Far => each!(|v, x, _steps| kernel::uniform::<L, 6>(FIRST, v, x)),
         Region::Uniform => each!(|v, x, _steps| kernel::uniform::<L, 13>(FIRST, v, x)),
         Region::Middle => each!(|v, x, steps| kernel::quadrature::<L, false>(FIRST, v, x, steps)),
@@ -163,18 +222,39 @@ mod x86 {
     use super::{FirstKind, Region, lanes};
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn single(first: FirstKind, region: Region, v: &[f64], x: &[f64], out: &mut [f64]) {
-        lanes::<f64>(first, region, v, x, out);
+    pub(super) fn single(
+        first: FirstKind,
+        region: Region,
+        two_parts: bool,
+        v: &[f64],
+        x: &[f64],
+        out: &mut [f64],
+    ) {
+        lanes::<f64>(first, region, two_parts, v, x, out);
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn avx2(first: FirstKind, region: Region, v: &[f64], x: &[f64], out: &mut [f64]) {
-        lanes::<X4>(first, region, v, x, out);
+    pub(super) fn avx2(
+        first: FirstKind,
+        region: Region,
+        two_parts: bool,
+        v: &[f64],
+        x: &[f64],
+        out: &mut [f64],
+    ) {
+        lanes::<X4>(first, region, two_parts, v, x, out);
     }
 
     #[target_feature(enable = "avx512f,avx2,fma")]
-    pub(super) fn avx512(first: FirstKind, region: Region, v: &[f64], x: &[f64], out: &mut [f64]) {
-        lanes::<X8>(first, region, v, x, out);
+    pub(super) fn avx512(
+        first: FirstKind,
+        region: Region,
+        two_parts: bool,
+        v: &[f64],
+        x: &[f64],
+        out: &mut [f64],
+    ) {
+        lanes::<X8>(first, region, two_parts, v, x, out);
     }
 }
 

@@ -8,6 +8,8 @@
 //! Origin            x ≤ 4 (I), x ≤ 1 (K)               power series              Temme's series, recurrence upwards
 //! ```
 //!
+//! The last three once more in numbers of two parts where the logarithm is near 0 (`zeros`).
+//!
 //! Sources: DLMF 10.40, 10.41 (expansions), 10.32.9 (the integral), 10.29 (recurrences), 10.28.2 (Wronskian);
 //! N. M. Temme, *On the numerical evaluation of the modified Bessel function of the third kind* (1975); dispatch by
 //! region: Plesner, Sørensen, Hauberg, *Accurate computation of the logarithm of modified Bessel functions on GPUs*
@@ -50,6 +52,19 @@ pub(super) fn region(first: FirstKind, v: f64, x: f64) -> Region {
     } else {
         Region::Origin
     }
+}
+
+/// Whether a logarithm found in a region is so small that the rounding of what cancelled in it shows.
+#[inline(always)]
+pub(super) fn near_zero(first: FirstKind, v: f64, x: f64, value: f64) -> bool {
+    let size = num_traits::Float::abs(value);
+    if !(first && v < 0.5) {
+        return size < 1.0;
+    }
+    // Each term of v·ln(x/2) + ln(1 + …) is right to its last digits: only their cancelling loses any. log₂ to within a
+    // tenth is near enough to tell.
+    let log2 = x.to_bits() as f64 * power(-52) - 1024.0;
+    size < 1.0 && size < num_traits::Float::abs(0.5 * core::f64::consts::LN_2 * v * log2)
 }
 
 /// 2ⁿ of a normal number.
@@ -153,7 +168,7 @@ pub(super) fn uniform_ratio<L: Lanes>(first: FirstKind, v: L, x: L) -> L {
 
 /// v as its nearest integer n and the rest in −½ … ½.
 #[inline(always)]
-fn divide_order<L: Lanes>(v: L) -> (L, L) {
+pub(super) fn divide_order<L: Lanes>(v: L) -> (L, L) {
     let n = v.round();
     (n, v - n)
 }
@@ -260,7 +275,7 @@ fn reciprocal_gamma<L: Lanes>(z: L) -> Pair<L> {
 
 /// ln(x/2) in two parts, subnormal x included.
 #[inline(always)]
-fn ln_half<L: Lanes>(x: L) -> Pair<L> {
+pub(super) fn ln_half<L: Lanes>(x: L) -> Pair<L> {
     let tiny = L::splat(1e-290);
     let (m, e) = x.below(tiny, x * L::splat(power(200)), x).split();
     let e = x.below(tiny, e - L::splat(200.0), e);

@@ -1,4 +1,4 @@
-//! An orthonormal basis of the range of a tall matrix, in f64.
+//! An orthonormal basis of the range of a tall matrix.
 
 use alloc::vec::Vec;
 
@@ -15,69 +15,83 @@ use faer::{Conj, Mat, MatRef, Par};
 use super::sketch::gaussian;
 use crate::{Scalar, Stream, dense};
 
-/// Least pivot of the Gram matrix of unit columns that Cholesky's QR accepts: its first pass then leaves columns
-/// orthonormal to about 10⁻⁸, and the second to rounding.
-const WELL_CONDITIONED: f64 = 1e-8;
-
 /// `y = Q·R` with `QᵀQ = I`: Q (m×l, the shape of `y`, m ≥ l) and R (l×l, upper triangular).
 ///
 /// Cholesky's QR, twice: products of matrices only, 6·m·l² flops; Householder's where the columns are nearly
 /// dependent. A rank-deficient `y` gives an orthonormal Q all the same, completed by arbitrary directions.
 ///
 /// Source: Y. Yamamoto et al., *Roundoff error analysis of the CholeskyQR2 algorithm* (ETNA 44, 2015).
-pub(crate) fn factor(y: Mat<f64>) -> (Mat<f64>, Mat<f64>) {
+pub(crate) fn factor<T: Scalar>(y: Mat<T>) -> (Mat<T>, Mat<T>) {
     if y.ncols() > 0
-        && let Some((once, first)) = cholesky(y.as_ref())
-        && let Some((q, second)) = cholesky(once.as_ref())
+        && let Some((once, first, _)) = cholesky(y.as_ref())
+        && let Some((q, second, _)) = cholesky(once.as_ref())
     {
         return (q, dense::product(second.as_ref(), first.as_ref()));
     }
     householder(y)
 }
 
-/// One pass of Cholesky's QR; `None` where the columns are nearly dependent.
-fn cholesky(y: MatRef<'_, f64>) -> Option<(Mat<f64>, Mat<f64>)> {
+/// Q of [`factor`] alone, in one pass where that is enough: where the least pivot is at least 1/8, orthonormal to about 8
+/// roundings.
+pub(crate) fn basis<T: Scalar>(y: Mat<T>) -> Mat<T> {
+    if y.ncols() == 0 {
+        return y;
+    }
+    match cholesky(y.as_ref()) {
+        Some((q, _, least)) if least >= 0.125 => q,
+        Some((once, ..)) => cholesky(once.as_ref()).map_or_else(|| householder(y).0, |(q, ..)| q),
+        None => householder(y).0,
+    }
+}
+
+/// One pass of Cholesky's QR, with the least pivot of the Gram matrix of unit columns; `None` where the columns are nearly dependent: where a pivot of the Gram matrix of unit
+/// columns is below √ε. The first pass then leaves columns orthonormal to about √ε, and the second to rounding.
+fn cholesky<T: Scalar>(y: MatRef<'_, T>) -> Option<(Mat<T>, Mat<T>, f64)> {
     let l = y.ncols();
-    let mut gram = Mat::<f64>::zeros(l, l);
-    dense::add_gram_lower(gram.as_mut(), y, 1.0);
+    let mut gram = Mat::<T>::zeros(l, l);
+    dense::add_gram_lower(gram.as_mut(), y, T::from_f64(1.0));
     // Unit columns, so that their scales do not count as dependence.
-    let norms: Vec<f64> = (0..l).map(|j| libm::sqrt(gram[(j, j)])).collect();
-    if !norms.iter().all(|&norm| norm > 0.0 && norm.is_finite()) {
+    let norms: Vec<T> = (0..l).map(|j| num_traits::Float::sqrt(gram[(j, j)])).collect();
+    if !norms.iter().all(|&norm| norm > T::default() && num_traits::Float::is_finite(norm)) {
         return None;
     }
-    for (j, outer) in norms.iter().enumerate() {
-        for (i, inner) in norms.iter().enumerate().skip(j) {
-            gram[(i, j)] /= outer * inner;
+    for (j, &outer) in norms.iter().enumerate() {
+        for (i, &inner) in norms.iter().enumerate().skip(j) {
+            // One after the other: the product of two norms may leave the range of T.
+            gram[(i, j)] = gram[(i, j)] / outer / inner;
         }
     }
-    let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(l, Par::Seq, Default::default()));
+    let mut memory = MemBuffer::new(cholesky_in_place_scratch::<T>(l, Par::Seq, Default::default()));
     let stack = MemStack::new(&mut memory);
     cholesky_in_place(gram.as_mut(), Default::default(), Par::Seq, stack, Default::default()).ok()?;
-    if !(0..l).all(|j| gram[(j, j)] * gram[(j, j)] >= WELL_CONDITIONED) {
+    let pivots = (0..l).map(|j| gram[(j, j)].to_f64() * gram[(j, j)].to_f64());
+    let least = pivots.fold(1.0, |least, pivot| if pivot >= least { least } else { pivot });
+    if least.is_nan() || least < libm::sqrt(T::epsilon().to_f64()) {
         return None;
     }
     // Q = Y·D⁻¹·L⁻ᵀ and R = Lᵀ·D.
-    let mut inverse = Mat::<f64>::identity(l, l);
+    let mut inverse = Mat::<T>::identity(l, l);
     solve_lower_triangular_in_place(gram.as_ref(), inverse.as_mut(), Par::Seq);
-    let right = Mat::from_fn(l, l, |i, j| if i <= j { inverse[(j, i)] / norms[i] } else { 0.0 });
-    let r = Mat::from_fn(l, l, |i, j| if i <= j { gram[(j, i)] * norms[j] } else { 0.0 });
-    Some((dense::product(y, right.as_ref()), r))
+    let zero = T::default();
+    let right = Mat::from_fn(l, l, |i, j| if i <= j { inverse[(j, i)] / norms[i] } else { zero });
+    let r = Mat::from_fn(l, l, |i, j| if i <= j { gram[(j, i)] * norms[j] } else { zero });
+    Some((dense::product(y, right.as_ref()), r, least))
 }
 
 /// Householder QR: always orthonormal, about 4·m·l² flops.
-fn householder(mut y: Mat<f64>) -> (Mat<f64>, Mat<f64>) {
+fn householder<T: Scalar>(mut y: Mat<T>) -> (Mat<T>, Mat<T>) {
     let (m, l) = y.shape();
     if l == 0 {
         return (y, Mat::zeros(0, 0));
     }
-    let block = recommended_block_size::<f64>(m, l);
-    let mut coefficients = Mat::<f64>::zeros(block, l);
-    let mut memory = MemBuffer::new(qr_in_place_scratch::<f64>(m, l, block, Par::Seq, Default::default()));
+    let block = recommended_block_size::<T>(m, l);
+    let mut coefficients = Mat::<T>::zeros(block, l);
+    let mut memory = MemBuffer::new(qr_in_place_scratch::<T>(m, l, block, Par::Seq, Default::default()));
     qr_in_place(y.as_mut(), coefficients.as_mut(), Par::Seq, MemStack::new(&mut memory), Default::default());
-    let r = Mat::from_fn(l, l, |i, j| if i <= j { y[(i, j)] } else { 0.0 });
-    let mut q = Mat::<f64>::identity(m, l);
+    let r = Mat::from_fn(l, l, |i, j| if i <= j { y[(i, j)] } else { T::default() });
+    let mut q = Mat::<T>::identity(m, l);
     let mut memory =
-        MemBuffer::new(apply_block_householder_sequence_on_the_left_in_place_scratch::<f64>(m, block, l));
+        MemBuffer::new(apply_block_householder_sequence_on_the_left_in_place_scratch::<T>(m, block, l));
     apply_block_householder_sequence_on_the_left_in_place_with_conj(
         y.as_ref(),
         coefficients.as_ref(),

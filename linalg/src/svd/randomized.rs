@@ -111,17 +111,17 @@ fn bases<T: Scalar>(
     let mut tall = options.sketch.apply(a, width, options.seed);
     let mut short = Mat::<T>::zeros(a.ncols(), width);
     for _ in 0..power_iterations {
-        let (q, _) = orthonormal::factor(dense::convert(tall.as_ref(), 1.0));
+        let (q, _) = orthonormal::factor(dense::convert::<T, f64>(tall.as_ref(), 1.0));
         dense::convert_into(tall.as_mut(), q.as_ref(), 1.0);
         dense::product_into(short.as_mut(), a.transpose(), tall.as_ref());
-        let (z, _) = orthonormal::factor(dense::convert(short.as_ref(), 1.0));
+        let (z, _) = orthonormal::factor(dense::convert::<T, f64>(short.as_ref(), 1.0));
         dense::convert_into(short.as_mut(), z.as_ref(), 1.0);
         dense::product_into(tall.as_mut(), a, short.as_ref());
     }
-    let (q, _) = orthonormal::factor(dense::convert(tall.as_ref(), 1.0));
+    let (q, _) = orthonormal::factor(dense::convert::<T, f64>(tall.as_ref(), 1.0));
     dense::convert_into(tall.as_mut(), q.as_ref(), 1.0);
     dense::product_into(short.as_mut(), a.transpose(), tall.as_ref());
-    let (z, r) = orthonormal::factor(dense::convert(short.as_ref(), 1.0));
+    let (z, r) = orthonormal::factor(dense::convert::<T, f64>(short.as_ref(), 1.0));
     (q, z, r)
 }
 

@@ -41,6 +41,8 @@ impl Sketch {
         let mut stream = Stream::new(seed, "svd.randomized");
         match self {
             Self::Gaussian => dense::product(a, gaussian(a.ncols(), width, &mut stream).as_ref()),
+            // As wide as the matrix, such an Ω might yet be singular; the identity spans everything.
+            Self::SparseSign | Self::Hadamard if width == a.ncols() => dense::convert(a, 1.0),
             Self::SparseSign => sparse_sign(a, width, &mut stream),
             Self::Hadamard => hadamard(a, width, &mut stream),
         }

@@ -207,11 +207,12 @@ impl ErrorFeedback {
         out
     }
 
-    /// 1/U_jj² of the column visited at `position`: what a unit error of its target costs.
-    ///
-    /// # Panics
-    /// When `position` is not below [`ErrorFeedback::width`].
+    /// 1/U_jj² of the column visited at `position`: what a unit error of its target costs. NaN when there is no such
+    /// position.
     pub fn sensitivity(&self, position: usize) -> f64 {
+        if position >= self.width() {
+            return f64::NAN;
+        }
         let pivot = self.upper[(position, position)];
         self.scale / (pivot * pivot)
     }

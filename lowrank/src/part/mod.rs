@@ -4,12 +4,14 @@
 mod atoms;
 mod factors;
 mod gradient;
+mod ldu;
 mod low_rank;
 mod quantized;
 mod residual;
 mod sparse;
 
 pub(crate) use gradient::GradientPart;
+pub(crate) use ldu::LduPart;
 pub(crate) use low_rank::LowRankPart;
 pub(crate) use quantized::QuantizedPart;
 pub(crate) use residual::{Term, check_range, residual};

@@ -19,6 +19,7 @@
 //! | [`eora`] | EoRA, arXiv 2410.21271 | Q, L·R under the Gram matrix | 1 |
 //! | [`qera`] | QERA, arXiv 2410.06040 | Q, L·R, exact or diagonal | 1 |
 //! | [`loftq`] | LoftQ, arXiv 2310.08659 | Q, L·R | as many as asked |
+//! | [`loldu`] | LoLDU, arXiv 2410.13618 | L·R from triangular factors, perhaps Q | 1 |
 //! | [`lrec`] | INT2.1, arXiv 2306.08162 | Q, L·R, gradient steps | 1 |
 //! | [`caldera`] | CALDERA, arXiv 2405.18886 | Q, L·R in few bits | while it gains |
 //! | [`svd_llm`] | SVD-LLM, arXiv 2403.07378 | L·R, whitened | 1 |
@@ -49,6 +50,7 @@ mod hqq;
 mod ldlq;
 mod llm_int8;
 mod loftq;
+mod loldu;
 mod lorc;
 mod lord;
 mod low_rank;
@@ -76,6 +78,7 @@ pub use hqq::{hqq, hqq_scheme};
 pub use ldlq::ldlq;
 pub use llm_int8::llm_int8;
 pub use loftq::loftq;
+pub use loldu::loldu;
 pub use lorc::lorc;
 pub use lord::{embedding, lord, rank_within};
 pub use low_rank::low_rank;

@@ -1,4 +1,4 @@
-//! What the processor can do at most: reading memory, and multiplying whole numbers of 8 bits.
+//! What the processor can do at most: reading memory, and multiplying whole numbers of 8 bits or floats.
 
 use rankbit_quant::simd::Level;
 use std::hint::black_box;
@@ -8,6 +8,13 @@ pub(crate) fn seconds(work: impl FnOnce()) -> f64 {
     let start = now();
     work();
     now() - start
+}
+
+/// Seconds that `work` takes on the clock.
+pub(crate) fn wall(work: impl FnOnce()) -> f64 {
+    let start = std::time::Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
 }
 
 /// CPU time of this thread.
@@ -26,14 +33,27 @@ fn now() -> f64 {
     START.get_or_init(std::time::Instant::now).elapsed().as_secs_f64()
 }
 
-/// Reads all of `memory` once.
-pub(crate) fn read(memory: &[u64]) {
+/// Places that are read from at the same time: which is faster differs from machine to machine.
+#[derive(Clone, Copy)]
+pub(crate) enum Streams {
+    One,
+    Four,
+}
+
+/// Reads all of `memory` once, as one stream or as four.
+pub(crate) fn read(memory: &[u64], streams: Streams) {
     #[cfg(target_arch = "x86_64")]
     if Level::Avx2.is_available() {
         // SAFETY: the processor has AVX2.
-        black_box(unsafe { x86::read(memory) });
+        black_box(unsafe {
+            match streams {
+                Streams::One => x86::read(memory),
+                Streams::Four => x86::read_four(memory),
+            }
+        });
         return;
     }
+    let _ = streams;
     black_box(memory.iter().fold(0_u64, |sum, x| sum ^ x));
 }
 
@@ -49,6 +69,28 @@ pub(crate) fn peak(level: Level) -> f64 {
             unsafe {
                 products =
                     if level >= Level::Avx512 && vnni { x86::peak_512(STEPS) } else { x86::peak_256(STEPS) }
+            }
+        });
+        2.0 * products as f64 / time
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = level;
+        f64::NAN
+    }
+}
+
+/// The same of fused products and sums of f32.
+pub(crate) fn peak_floats(level: Level) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        const STEPS: usize = 20_000;
+        let mut products = 0;
+        let time = seconds(|| {
+            // SAFETY: the processor has the instructions; those with AVX2 have FMA.
+            unsafe {
+                products =
+                    if level >= Level::Avx512 { x86::floats_512(STEPS) } else { x86::floats_256(STEPS) }
             }
         });
         2.0 * products as f64 / time
@@ -78,6 +120,24 @@ mod x86 {
         _mm256_extract_epi64::<0>(all) ^ _mm256_extract_epi64::<3>(all)
     }
 
+    /// The same of four quarters side by side, 256 bytes of each in turn.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn read_four(memory: &[u64]) -> i64 {
+        let mut sums = [_mm256_setzero_si256(); 8];
+        let mut quarters = memory.chunks_exact((memory.len() / 4).max(1));
+        let quarters = [(); 4].map(|()| quarters.next().unwrap_or(&[]).as_chunks::<32>().0);
+        for (((a, b), c), d) in quarters[0].iter().zip(quarters[1]).zip(quarters[2]).zip(quarters[3]) {
+            for chunk in [a, b, c, d] {
+                for (sum, four) in sums.iter_mut().zip(chunk.as_chunks::<4>().0) {
+                    // SAFETY: 32 bytes.
+                    *sum = _mm256_xor_si256(*sum, unsafe { _mm256_loadu_si256(four.as_ptr().cast()) });
+                }
+            }
+        }
+        let all = sums.into_iter().reduce(|a, b| _mm256_xor_si256(a, b)).unwrap_or(_mm256_setzero_si256());
+        _mm256_extract_epi64::<0>(all) ^ _mm256_extract_epi64::<3>(all)
+    }
+
     /// `vpdpbusd` on 16 sums; the number of products.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn peak_512(steps: usize) -> usize {
@@ -90,6 +150,34 @@ mod x86 {
         }
         black_box(sums);
         steps * 16 * 64
+    }
+
+    /// `vfmadd` on 12 sums; the number of products.
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn floats_512(steps: usize) -> usize {
+        let (a, b) = (black_box(_mm512_set1_ps(0.5)), black_box(_mm512_set1_ps(0.25)));
+        let mut sums = [_mm512_setzero_ps(); 12];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, a, b);
+            }
+        }
+        black_box(sums);
+        steps * 12 * 16
+    }
+
+    /// The same in vectors of 8.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn floats_256(steps: usize) -> usize {
+        let (a, b) = (black_box(_mm256_set1_ps(0.5)), black_box(_mm256_set1_ps(0.25)));
+        let mut sums = [_mm256_setzero_ps(); 12];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, a, b);
+            }
+        }
+        black_box(sums);
+        steps * 12 * 8
     }
 
     /// `vpmaddubsw` and an addition on 8 sums; the number of products. The factor changes, or the product would be taken

@@ -14,7 +14,7 @@ mod work;
 /// Does one piece of work with each crate.
 ///
 /// Returns 0, or the number of the first piece that failed: 1 linalg, 2 quant, 3 lowrank, 4 its file form,
-/// 5 the facade, 6 quant's products alone, 7 sparse, 8 attention.
+/// 5 the facade, 6 quant's products alone, 7 sparse, 8 attention, 9 linalg's other rooms.
 #[unsafe(no_mangle)]
 pub extern "C" fn rankbit_no_std() -> i32 {
     if products::run().is_none() {
@@ -22,7 +22,7 @@ pub extern "C" fn rankbit_no_std() -> i32 {
     }
     #[cfg(feature = "all")]
     {
-        let pieces: [(i32, fn() -> Option<()>); 7] = [
+        let pieces: [(i32, fn() -> Option<()>); 8] = [
             (1, work::linalg),
             (2, work::quant),
             (3, work::lowrank),
@@ -30,6 +30,7 @@ pub extern "C" fn rankbit_no_std() -> i32 {
             (5, work::facade),
             (7, work::sparse),
             (8, work::attention),
+            (9, work::linalg_rooms),
         ];
         for (number, piece) in pieces {
             if piece().is_none() {

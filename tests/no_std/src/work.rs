@@ -1,9 +1,14 @@
 //! One piece of real work per crate; `None` when a result is not what it must be.
 
 use rankbit_attention::{Axis, ExactOptions, NeighborhoodOptions, View, exact, neighborhood};
+use alloc::vec::Vec;
 use rankbit_linalg::faer::Mat;
+use rankbit_linalg::lasso::{LassoOptions, lambda_max, lasso};
+use rankbit_linalg::tucker::{Tensor, tucker};
 use rankbit_linalg::{
-    Method, MomentKinds, Moments, RandomizedOptions, Stream, randomized, truncated, weighted,
+    ErrorFeedback, Hadamard, KrylovOptions, LduOptions, Method, Metric, MomentKinds, Moments, Pivoting,
+    RandomizedOptions, RobustOptions, Shrinkage, Sketch, Stream, StreamingSvd, SweepOptions, certify, grassmann,
+    knapsack, krylov, ldu, randomized, robust_pca, special, to_tolerance, truncated, weighted, weighted_both,
 };
 use rankbit_lowrank::split::file::{self, Header, PartView};
 use rankbit_lowrank::{Fit, Input, fit, preset};
@@ -37,15 +42,73 @@ fn moments(inputs: usize) -> Option<Moments> {
     Some(moments)
 }
 
-/// Three decompositions of rank 3 find the matrix again, and a rank above the smaller side is refused.
+/// Every way to a rank of 3 finds the matrix again, and a rank above the smaller side is refused.
 pub fn linalg() -> Option<()> {
     let w = weight(40, 56);
     let exact = truncated(w.as_ref(), 3).ok()?.reconstruct();
     let sketched = randomized(w.as_ref(), 3, &RandomizedOptions::default()).ok()?.reconstruct();
     let root = moments(56)?.metric().ok()?.root(1e-6).ok()?;
     let aware = weighted(w.as_ref(), 3, &root, &Method::default()).ok()?.product();
-    let close = [exact, sketched, aware].iter().all(|found| difference(found, &w) < 0.05);
-    (close && truncated(w.as_ref(), 41).is_err()).then_some(())
+    let left = Metric::identity().root(0.0).ok()?;
+    let both = weighted_both(w.as_ref(), 3, &left, &root, &Method::default()).ok()?.product();
+    let space = krylov(w.as_ref(), 3, &KrylovOptions::default()).ok()?;
+    let enough = to_tolerance(w.as_ref(), 0.05, &KrylovOptions { sketch: Sketch::Hadamard, ..Default::default() });
+    let enough = enough.ok()?;
+    let first = truncated(w.as_ref().subrows(0, 30), 3).ok()?;
+    let updated = first.append_rows(w.as_ref().subrows(30, 10), 3).ok()?.reconstruct();
+    let mut stream = StreamingSvd::new(56, 8).ok()?;
+    stream.push(w.as_ref()).ok()?;
+    let streamed = stream.finish::<f32>(3).ok()?;
+    let seen = &w * &streamed.v * streamed.v.transpose();
+    let found = [exact, sketched, aware, both, space.reconstruct(), enough.reconstruct(), updated, seen];
+    let close = found.iter().all(|found| difference(found, &w) < 0.05);
+    (close && enough.rank() == 3 && truncated(w.as_ref(), 41).is_err()).then_some(())
+}
+
+/// The other rooms of linalg, each by what defines it.
+pub fn linalg_rooms() -> Option<()> {
+    let w = weight(24, 32);
+    // Elimination, tensors, a rotation and its inverse.
+    let whole = LduOptions { pivoting: Pivoting::Rook, rank: None };
+    let eliminated = difference(&ldu(w.as_ref(), &whole).ok()?.reconstruct(), &w) < 1e-4;
+    let entries: Vec<f32> = w.row_iter().flat_map(|row| row.iter()).copied().collect();
+    let tensor = Tensor::new(&[24, 4, 8], &entries).ok()?;
+    let core = tucker(&tensor, &[Some(5), None, Some(8)], 3).ok()?;
+    let mut turned = entries.clone();
+    let rotation = Hadamard::new(32).with_signs(1);
+    rotation.forward_slice(&mut turned).ok()?;
+    rotation.inverse_slice(&mut turned).ok()?;
+    let back = turned.iter().zip(&entries).all(|(a, b)| (a - b).abs() < 1e-5);
+    // Subspaces, sparse solutions, low rank plus sparse, error feedback.
+    let x = Mat::<f64>::from_fn(24, 6, |i, j| f64::from(w[(i, j)]));
+    let basis = grassmann::orthonormalize(x.as_ref()).ok()?;
+    let same = grassmann::distance(basis.as_ref(), basis.as_ref()).ok()? < 1e-7;
+    let y: Vec<f64> = (0..24).map(|i| x[(i, 1)] - 2.0 * x[(i, 4)]).collect();
+    let options = LassoOptions::default();
+    let strongest = lambda_max(x.as_ref(), &y, &options).ok()?;
+    let sparse = lasso(x.as_ref(), &y, 0.01 * strongest, &options).ok()?;
+    let terms = robust_pca(x.as_ref(), &RobustOptions::default()).ok()?;
+    let gram = moments(32)?;
+    let feedback = ErrorFeedback::new(gram.gram().ok()?, &SweepOptions::default()).ok()?;
+    let mut nearest = |_: usize, target: &[f64], projected: &mut [f64]| {
+        for (q, v) in projected.iter_mut().zip(target) {
+            *q = (v * 4.0 + 0.5) as i64 as f64 / 4.0;
+        }
+    };
+    let swept = feedback.sweep(w.as_ref(), &mut nearest).ok()?;
+    let shrunk = gram.shrunk(Shrinkage::LedoitWolf).ok()?;
+    // Special functions: a closed form, both sides of a zero, a bound, a certificate; a knapsack.
+    let half = special::log_bessel_k(0.5, 1.0) - (0.225_791_352_644_727_4 - 1.0);
+    let mut batch = [0.0; 2];
+    special::log_bessel_k_batch(&[0.0], &[0.56, 0.57], &mut batch).ok()?;
+    let bound = special::clopper_pearson_lower(10, 10, 0.05).ok()?;
+    let radius = certify::joint_radius((0.9, 0.8), (0.5, 0.5));
+    let choices = [knapsack::Choice { cost: 3, loss: 1.0 }, knapsack::Choice { cost: 1, loss: 4.0 }];
+    let chosen = knapsack::minimize(&[choices, choices], 4).ok()?;
+    let first = eliminated && core.relative_error < 0.5 && back && same && sparse.converged;
+    let second = terms.residual <= 1e-6 && swept.error.is_finite() && shrunk.weight <= 1.0;
+    let third = half.abs() < 1e-15 && batch[0] > 0.0 && batch[1] < 0.0 && bound < 1.0 && radius > 0.0;
+    (first && second && third && chosen.choices.len() == 2).then_some(())
 }
 
 /// The product from packed codes is that of the decoded matrix, and 4 bits are close to the original.

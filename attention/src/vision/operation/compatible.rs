@@ -93,7 +93,8 @@ impl<T: Element> Pull<T> for Compatible<T> {
         };
         let zero = |from: &Matrix<T>| Matrix { data: vec![T::from_f64(0.0); from.data.len()], ..*from };
         let mut found = [Matrix { data: Vec::with_capacity(q.data.len()), ..*q }, zero(k), zero(v)];
-        parallel::waves(q.rows.div_ceil(ROWS), task, |_, [by_query, by_key, by_value]| {
+        // Those by keys and values are of all of them.
+        parallel::few(q.rows.div_ceil(ROWS), task, |_, [by_query, by_key, by_value]| {
             found[0].data.extend(by_query.data);
             for (sum, by) in found[1..].iter_mut().zip([by_key, by_value]) {
                 sum.data.iter_mut().zip(by.data).for_each(|(sum, by)| *sum += by);

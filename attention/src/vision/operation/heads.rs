@@ -6,10 +6,8 @@
 
 use alloc::{vec, vec::Vec};
 
-use num_traits::Float;
-
-use super::super::tape::{Matrix, Pull, Tape, Var, dot, overflow, product};
-use crate::{Attention, Element, Error, ExactOptions, View, exact, exact_gradient, parallel};
+use super::super::tape::{Matrix, Pull, Tape, Var, overflow};
+use crate::{Attention, Element, Error, ExactOptions, View, exact, exact_gradient_with_bias};
 
 /// What [`Tape::heads`] does with its operands.
 #[derive(Clone)]
@@ -69,68 +67,18 @@ impl Heads {
     }
 }
 
-impl<T: Element> Attend<T> {
-    /// What one window gives the bias of one head.
-    fn slopes(
-        &self,
-        tape: &Tape<T>,
-        options: &ExactOptions<'_, T>,
-        up: View<'_, T>,
-        (window, head): (usize, usize),
-    ) -> Result<Vec<T>, Error> {
-        let part = |view: View<'_, T>| {
-            let [_, _, rows, columns] = view.shape();
-            let mut data = vec![T::from_f64(0.0); rows * columns];
-            for (i, line) in data.chunks_exact_mut(columns.max(1)).enumerate() {
-                view.copy_line(window, head, i, line);
-            }
-            Matrix { rows, columns, data }
-        };
-        let [q, k, v] = self.operands.map(|x| self.how.view(tape.value(x)));
-        let (k, v, up, out) = (part(k?), part(v?), part(up), part(self.found.output.view()));
-        let scores = product(tape.kernels(), &part(q?), &k.transposed());
-        let mut slopes = product(tape.kernels(), &up, &v.transposed());
-        let scale = T::from_f64(self.how.scale);
-        for (i, line) in slopes.data.chunks_exact_mut(k.rows.max(1)).enumerate() {
-            let mean =
-                dot(&up.data[i * up.columns..][..up.columns], &out.data[i * out.columns..][..out.columns]);
-            let lse = self.found.lse.view().at([window, head, i, 0]);
-            for (j, slope) in line.iter_mut().enumerate() {
-                let at = [window, head, i, j];
-                let seen = options.mask.is_none_or(|mask| mask.at(at));
-                let bias = options.bias.map_or(T::from_f64(0.0), |bias| bias.at(at));
-                let weight = Float::exp(scale * scores.data[i * k.rows + j] + bias - lse);
-                *slope = if seen { weight * (*slope - mean) } else { T::from_f64(0.0) };
-            }
-        }
-        Ok(slopes.data)
-    }
-}
-
 impl<T: Element> Pull<T> for Attend<T> {
     fn pull(&self, tape: &Tape<T>, _: &Matrix<T>, up: &Matrix<T>) -> Result<Vec<(Var, Matrix<T>)>, Error> {
         let [q, k, v] = self.operands.map(|x| self.how.view(tape.value(x)));
         let (q, k, v, up) = (q?, k?, v?, self.how.view(up)?);
         let sizes = [q.shape()[2], k.shape()[2]];
         self.how.with(tape, sizes, |options| {
-            let by = exact_gradient(q, k, v, options, &self.found, up)?;
+            let (by, by_bias) = exact_gradient_with_bias(q, k, v, options, &self.found, up)?;
             let parts = [by.query, by.key, by.value].map(|by| self.how.matrix(by.view()));
             let mut found: Vec<(Var, Matrix<T>)> = self.operands.into_iter().zip(parts).collect();
-            if let Some(bias) = self.how.bias {
+            if let Some((bias, by)) = self.how.bias.zip(by_bias) {
                 let from = tape.value(bias);
-                let mut sum = Matrix { data: vec![T::from_f64(0.0); from.data.len()], ..*from };
-                let heads = self.how.heads;
-                let mut failed = None;
-                let task = |i: usize| self.slopes(tape, options, up, (i / heads, i % heads));
-                parallel::waves(self.how.windows * heads, task, |i, slopes| match slopes {
-                    Ok(slopes) => {
-                        let line = &mut sum.data[i % heads * from.columns..][..from.columns];
-                        line.iter_mut().zip(slopes).for_each(|(sum, slope)| *sum += slope);
-                    }
-                    Err(error) => failed = Some(error),
-                });
-                failed.map_or(Ok(()), Err)?;
-                found.push((bias, sum));
+                found.push((bias, Matrix { data: by.into_vec(), ..*from }));
             }
             Ok(found)
         })

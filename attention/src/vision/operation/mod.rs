@@ -6,6 +6,8 @@
 mod compatible;
 mod function;
 mod heads;
+mod normal;
+mod ranks;
 mod rows;
 mod shape;
 

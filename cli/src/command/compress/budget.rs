@@ -277,9 +277,10 @@ impl Job {
         match error {
             FitError::Linalg(rankbit::linalg::Error::BudgetTooSmall { smallest, .. }) => {
                 let smallest = ceil_thousandth(smallest as f64 / weights.max(1) as f64);
-                Error::usage(format!(
+                let reason = format!(
                     "--budget {budget} cannot be met: the smallest that can is {smallest:.3} bits per weight"
-                ))
+                );
+                Error::input(self.reader.path(), reason)
             }
             other => Error::input(self.reader.path(), format!("--budget: {other}")),
         }

@@ -240,6 +240,7 @@ impl Job {
             mean: self.plan.needs_means(),
             row_weight: self.plan.needs_row_weights(),
         };
+        let mut without = Vec::new();
         for chosen in &self.chosen {
             let Tensor { name, .. } = self.tensor(chosen.index)?;
             let fail = |reason: String| Err(self.reader.tensor_error(name, reason));
@@ -260,8 +261,17 @@ impl Job {
             if let Some(calibration) = &self.calibration
                 && !calibration.check(name, chosen.shape, needs)?
             {
-                tracing::info!("tensor '{name}': no calibration");
+                without.push(name);
             }
+        }
+        if let (Some(calibration), Some(first)) = (&self.calibration, without.first()) {
+            if without.len() == self.chosen.len() {
+                return Err(calibration.of_another(self.chosen.len()));
+            }
+            let (some, all) = (without.len(), self.chosen.len());
+            tracing::warn!(
+                "no calibration for {some} of {all} tensors, done without it; the first is '{first}'"
+            );
         }
         self.rest.iter().try_for_each(|(chosen, _)| self.check_part_names(&self.tensor(chosen.index)?.name))
     }

@@ -12,7 +12,7 @@
 //! every sum of two products goes to 32 bits at once.
 
 use super::activations::Tokens;
-use super::layout::{Kind, LINE, Line, Plan, ROWS, Shift};
+use super::layout::{Kind, LINE, Line, Plan, ROWS, STREAMS, Shift};
 use crate::FloatFormat;
 use core::arch::x86_64::{
     __m256, __m256i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi16,
@@ -67,31 +67,43 @@ impl Avx2 {
             // each arm has as many tokens as it says.
             at += unsafe {
                 match sums.len() {
-                    MOST.. => kind::<MOST>(plan, tile, &x, sums),
-                    2.. => kind::<2>(plan, tile, &x, sums),
-                    _ => kind::<1>(plan, tile, &x, sums),
+                    MOST.. => kind::<MOST, 1>(plan, [tile], &x, sums),
+                    2.. => kind::<2, 1>(plan, [tile], &x, sums),
+                    _ => kind::<1, 1>(plan, [tile], &x, sums),
                 }
             };
         }
     }
+
+    /// The same of several tiles with the first token of `x`: one of `sums` for each tile.
+    pub(super) fn vector(
+        self,
+        plan: &Plan,
+        tiles: [&[Line]; STREAMS],
+        x: &Tokens<'_>,
+        sums: &mut [[f32; ROWS]; STREAMS],
+    ) {
+        // SAFETY: as above, with one token.
+        unsafe { kind::<1, STREAMS>(plan, tiles, x, sums) };
+    }
 }
 
 /// # Safety
-/// As [`tokens`]; there are `T` sums.
+/// As [`tokens`].
 #[target_feature(enable = "avx2,f16c,fma")]
-unsafe fn kind<const T: usize>(
+unsafe fn kind<const T: usize, const R: usize>(
     plan: &Plan,
-    tile: &[Line],
+    tiles: [&[Line]; R],
     x: &Tokens<'_>,
     sums: &mut [[f32; ROWS]],
 ) -> usize {
     // SAFETY: the caller's promise; only plans of nibbles and of tables of small numbers have chains.
     unsafe {
         match (plan.kind, plan.chain) {
-            (Kind::Nibbles, _) => scales::<T, PLAIN>(plan, tile, x, sums),
-            (Kind::Table, 0) => scales::<T, WIDE>(plan, tile, x, sums),
-            (Kind::Table, _) => scales::<T, NARROW>(plan, tile, x, sums),
-            (Kind::Bytes, _) => scales::<T, BYTES>(plan, tile, x, sums),
+            (Kind::Nibbles, _) => scales::<T, R, PLAIN>(plan, tiles, x, sums),
+            (Kind::Table, 0) => scales::<T, R, WIDE>(plan, tiles, x, sums),
+            (Kind::Table, _) => scales::<T, R, NARROW>(plan, tiles, x, sums),
+            (Kind::Bytes, _) => scales::<T, R, BYTES>(plan, tiles, x, sums),
         }
     }
     T
@@ -100,35 +112,35 @@ unsafe fn kind<const T: usize>(
 /// # Safety
 /// As [`tokens`].
 #[target_feature(enable = "avx2,f16c,fma")]
-unsafe fn scales<const T: usize, const K: u8>(
+unsafe fn scales<const T: usize, const R: usize, const K: u8>(
     plan: &Plan,
-    tile: &[Line],
+    tiles: [&[Line]; R],
     x: &Tokens<'_>,
     sums: &mut [[f32; ROWS]],
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         match (x.uniform, plan.single_chains()) {
-            (false, false) => tokens::<T, K, false, false>(plan, tile, x, sums),
-            (false, true) => tokens::<T, K, false, true>(plan, tile, x, sums),
-            (true, false) => tokens::<T, K, true, false>(plan, tile, x, sums),
-            (true, true) => tokens::<T, K, true, true>(plan, tile, x, sums),
+            (false, false) => tokens::<T, R, K, false, false>(plan, tiles, x, sums),
+            (false, true) => tokens::<T, R, K, false, true>(plan, tiles, x, sums),
+            (true, false) => tokens::<T, R, K, true, false>(plan, tiles, x, sums),
+            (true, true) => tokens::<T, R, K, true, true>(plan, tiles, x, sums),
         }
     }
 }
 
 /// # Safety
-/// `tile` has the plan's lines, `x` holds `T` tokens for the plan; `K`, `UNIFORM` and `SINGLE` (no group has more than one
-/// chain) are theirs.
+/// `tiles` have the plan's lines, `x` holds `T` tokens for the plan; `K`, `UNIFORM` and `SINGLE` (no group has more than
+/// one chain) are theirs; there are `R·T` sums, those of a tile together.
 #[target_feature(enable = "avx2,f16c,fma")]
-unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool, const SINGLE: bool>(
+unsafe fn tokens<const T: usize, const R: usize, const K: u8, const UNIFORM: bool, const SINGLE: bool>(
     plan: &Plan,
-    tile: &[Line],
+    tiles: [&[Line]; R],
     x: &Tokens<'_>,
     sums: &mut [[f32; ROWS]],
 ) {
     // No `array::map`: see `avx512`.
-    let mut main = [[_mm256_setzero_ps(); T]; 2];
+    let mut mains = [[[_mm256_setzero_ps(); T]; 2]; R];
     let (mut scaled, mut added) = ([[0.0_f32; 8]; 2], [[0.0_f32; 8]; 2]);
     let (low, ones, sign) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1), _mm256_set1_epi8(-128));
     let factor = _mm256_set1_ps(plan.factor);
@@ -136,169 +148,185 @@ unsafe fn tokens<const T: usize, const K: u8, const UNIFORM: bool, const SINGLE:
         WIDE => broadcast(&plan.values.map(|v| v.to_le_bytes()[0])),
         _ => broadcast(&plan.unsigned()),
     };
-    let mut at = tile.as_ptr();
-    let mut head = at;
-    let mut lane = x.lanes.as_ptr().cast::<i32>();
-    let mut pair = x.pairs.as_ptr().cast::<i32>();
+    let mut places = [tiles[0].as_ptr(); R];
+    for (place, tile) in places.iter_mut().zip(tiles) {
+        *place = tile.as_ptr();
+    }
+    let mut heads = places;
+    let mut lanes = x.lanes.as_ptr().cast::<i32>();
+    let mut pairs = x.pairs.as_ptr().cast::<i32>();
     let (mut scale, mut sum) = (x.scales.as_ptr(), x.sums.as_ptr());
     for group in 0..plan.groups {
-        if group % 2 == 0 {
-            head = at;
-            // SAFETY: before every two groups of a tile there are the lines of their head.
-            at = unsafe { at.add(plan.head_lines()) };
-        }
-        // To memory before the loop that needs all registers.
-        for r in 0..2 {
-            // SAFETY: the head has the lines of scales, and of shifts where there are any; eight floats are stored.
-            unsafe {
-                let scales = floats(plan.head, head, group % 2, r);
-                _mm256_storeu_ps(scaled[r].as_mut_ptr(), _mm256_mul_ps(scales, factor));
-                if plan.shift != Shift::None {
-                    let shifts = floats(plan.head, head.add(plan.scale_lines()), group % 2, r);
-                    let centre = _mm256_set1_ps(plan.centre());
-                    let both = match plan.shift {
-                        Shift::Min => _mm256_add_ps(_mm256_mul_ps(scales, centre), shifts),
-                        _ => _mm256_mul_ps(scales, _mm256_sub_ps(centre, shifts)),
-                    };
-                    _mm256_storeu_ps(added[r].as_mut_ptr(), both);
-                }
+        let (mut lane, mut pair) = (lanes, pairs);
+        for ((main, place), head) in mains.iter_mut().zip(&mut places).zip(&mut heads) {
+            (lane, pair) = (lanes, pairs);
+            if group % 2 == 0 {
+                *head = *place;
+                // SAFETY: before every two groups of a tile there are the lines of their head.
+                *place = unsafe { place.add(plan.head_lines()) };
             }
-        }
-        let lines = plan.lines(group);
-        let mut totals = [[_mm256_setzero_si256(); T]; 2];
-        // Codes of a line: both vectors of its low halves, then of its high halves.
-        macro_rules! line {
-            () => {{
-                if T >= MOST {
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                }
-                let vectors =
-                    [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.cast::<__m256i>().add(1))];
-                at = at.add(1);
-                vectors
-            }};
-        }
-        if K == PLAIN || K == NARROW {
-            let mut left = lines;
-            macro_rules! chain {
-                () => {{
-                    let mut acc = [[_mm256_setzero_si256(); T]; 2];
-                    for t in 0..T {
-                        let start = _mm256_set1_epi32(*pair.add(t));
-                        (acc[0][t], acc[1][t]) = (start, start);
-                    }
-                    pair = pair.wrapping_add(x.stride);
-                    let now = if SINGLE { left } else { left.min(plan.chain / 8) };
-                    left -= now;
-                    for _ in 0..now {
-                        let line = line!();
-                        for half in 0..2 {
-                            let mut codes = line;
-                            for codes in &mut codes {
-                                let shifted = if half == 0 { *codes } else { _mm256_srli_epi16::<4>(*codes) };
-                                *codes = _mm256_and_si256(shifted, low);
-                                if K == NARROW {
-                                    *codes = _mm256_shuffle_epi8(table, *codes);
-                                }
-                            }
-                            for t in 0..T {
-                                let inputs = _mm256_set1_epi32(*lane.add(t));
-                                for r in 0..2 {
-                                    let products = _mm256_maddubs_epi16(codes[r], inputs);
-                                    acc[r][t] = _mm256_add_epi16(acc[r][t], products);
-                                }
-                            }
-                            lane = lane.add(x.stride);
-                        }
-                    }
-                    for r in 0..2 {
-                        for t in 0..T {
-                            acc[r][t] = _mm256_madd_epi16(acc[r][t], ones);
-                        }
-                    }
-                    acc
-                }};
-            }
-            // SAFETY: the group has this many lines, each as many lanes of inputs, and pairs for each chain.
-            unsafe {
-                totals = chain!();
-                while !SINGLE && left > 0 {
-                    let more = chain!();
-                    for r in 0..2 {
-                        for t in 0..T {
-                            totals[r][t] = _mm256_add_epi32(totals[r][t], more[r][t]);
-                        }
-                    }
-                }
-            }
-        } else {
-            // Numbers with a sign.
-            macro_rules! add {
-                ($first:expr, $second:expr) => {{
-                    let values = [$first, $second];
-                    let sizes = [_mm256_abs_epi8(values[0]), _mm256_abs_epi8(values[1])];
-                    for t in 0..T {
-                        let inputs = _mm256_set1_epi32(*lane.add(t));
-                        for r in 0..2 {
-                            // Signs go where it costs less: to the values, or to the inputs where those are many.
-                            let products = if K == WIDE && T == 1 {
-                                let values = _mm256_sign_epi8(values[r], inputs);
-                                _mm256_maddubs_epi16(_mm256_abs_epi8(inputs), values)
-                            } else {
-                                _mm256_maddubs_epi16(sizes[r], _mm256_sign_epi8(inputs, values[r]))
-                            };
-                            totals[r][t] = _mm256_add_epi32(totals[r][t], _mm256_madd_epi16(products, ones));
-                        }
-                    }
-                    lane = lane.add(x.stride);
-                }};
-            }
-            for _ in 0..lines {
-                // SAFETY: the group has this many lines, and each as many lanes of inputs.
+            let (head, mut at) = (*head, *place);
+            // To memory before the loop that needs all registers.
+            for r in 0..2 {
+                // SAFETY: the head has the lines of scales, and of shifts where there are any; eight floats are stored.
                 unsafe {
-                    let line = line!();
-                    if K == BYTES {
-                        add!(_mm256_xor_si256(line[0], sign), _mm256_xor_si256(line[1], sign));
-                    } else {
-                        add!(looked_up(table, line[0]), looked_up(table, line[1]));
-                        add!(
-                            looked_up(table, _mm256_srli_epi16::<4>(line[0])),
-                            looked_up(table, _mm256_srli_epi16::<4>(line[1]))
-                        );
+                    let scales = floats(plan.head, head, group % 2, r);
+                    _mm256_storeu_ps(scaled[r].as_mut_ptr(), _mm256_mul_ps(scales, factor));
+                    if plan.shift != Shift::None {
+                        let shifts = floats(plan.head, head.add(plan.scale_lines()), group % 2, r);
+                        let centre = _mm256_set1_ps(plan.centre());
+                        let both = match plan.shift {
+                            Shift::Min => _mm256_add_ps(_mm256_mul_ps(scales, centre), shifts),
+                            _ => _mm256_mul_ps(scales, _mm256_sub_ps(centre, shifts)),
+                        };
+                        _mm256_storeu_ps(added[r].as_mut_ptr(), both);
                     }
                 }
             }
-        }
-        for r in 0..2 {
-            // SAFETY: eight floats each; scales and sums are there for each group and token.
-            unsafe {
-                let scaled = _mm256_loadu_ps(scaled[r].as_ptr());
-                for t in 0..T {
-                    let by =
-                        if UNIFORM { scaled } else { _mm256_mul_ps(scaled, _mm256_set1_ps(*scale.add(t))) };
-                    main[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(totals[r][t]), by, main[r][t]);
+            let lines = plan.lines(group);
+            let mut totals = [[_mm256_setzero_si256(); T]; 2];
+            // Codes of a line: both vectors of its low halves, then of its high halves.
+            macro_rules! line {
+                () => {{
+                    if T >= MOST {
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                    }
+                    let vectors =
+                        [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.cast::<__m256i>().add(1))];
+                    at = at.add(1);
+                    vectors
+                }};
+            }
+            if K == PLAIN || K == NARROW {
+                let mut left = lines;
+                macro_rules! chain {
+                    () => {{
+                        let mut acc = [[_mm256_setzero_si256(); T]; 2];
+                        for t in 0..T {
+                            let start = _mm256_set1_epi32(*pair.add(t));
+                            (acc[0][t], acc[1][t]) = (start, start);
+                        }
+                        pair = pair.wrapping_add(x.stride);
+                        let now = if SINGLE { left } else { left.min(plan.chain / 8) };
+                        left -= now;
+                        for _ in 0..now {
+                            let line = line!();
+                            for half in 0..2 {
+                                let mut codes = line;
+                                for codes in &mut codes {
+                                    let shifted =
+                                        if half == 0 { *codes } else { _mm256_srli_epi16::<4>(*codes) };
+                                    *codes = _mm256_and_si256(shifted, low);
+                                    if K == NARROW {
+                                        *codes = _mm256_shuffle_epi8(table, *codes);
+                                    }
+                                }
+                                for t in 0..T {
+                                    let inputs = _mm256_set1_epi32(*lane.add(t));
+                                    for r in 0..2 {
+                                        let products = _mm256_maddubs_epi16(codes[r], inputs);
+                                        acc[r][t] = _mm256_add_epi16(acc[r][t], products);
+                                    }
+                                }
+                                lane = lane.add(x.stride);
+                            }
+                        }
+                        for r in 0..2 {
+                            for t in 0..T {
+                                acc[r][t] = _mm256_madd_epi16(acc[r][t], ones);
+                            }
+                        }
+                        acc
+                    }};
                 }
-                if plan.shift != Shift::None {
-                    let added = _mm256_loadu_ps(added[r].as_ptr());
-                    for (t, main) in main[r].iter_mut().enumerate() {
-                        *main = _mm256_fmadd_ps(added, _mm256_set1_ps(*sum.add(t)), *main);
+                // SAFETY: the group has this many lines, each as many lanes of inputs, and pairs for each chain.
+                unsafe {
+                    totals = chain!();
+                    while !SINGLE && left > 0 {
+                        let more = chain!();
+                        for r in 0..2 {
+                            for t in 0..T {
+                                totals[r][t] = _mm256_add_epi32(totals[r][t], more[r][t]);
+                            }
+                        }
+                    }
+                }
+            } else {
+                // Numbers with a sign.
+                macro_rules! add {
+                    ($first:expr, $second:expr) => {{
+                        let values = [$first, $second];
+                        let sizes = [_mm256_abs_epi8(values[0]), _mm256_abs_epi8(values[1])];
+                        for t in 0..T {
+                            let inputs = _mm256_set1_epi32(*lane.add(t));
+                            for r in 0..2 {
+                                // Signs go where it costs less: to the values, or to the inputs where those are many.
+                                let products = if K == WIDE && T == 1 {
+                                    let values = _mm256_sign_epi8(values[r], inputs);
+                                    _mm256_maddubs_epi16(_mm256_abs_epi8(inputs), values)
+                                } else {
+                                    _mm256_maddubs_epi16(sizes[r], _mm256_sign_epi8(inputs, values[r]))
+                                };
+                                totals[r][t] = _mm256_add_epi32(totals[r][t], _mm256_madd_epi16(products, ones));
+                            }
+                        }
+                        lane = lane.add(x.stride);
+                    }};
+                }
+                for _ in 0..lines {
+                    // SAFETY: the group has this many lines, and each as many lanes of inputs.
+                    unsafe {
+                        let line = line!();
+                        if K == BYTES {
+                            add!(_mm256_xor_si256(line[0], sign), _mm256_xor_si256(line[1], sign));
+                        } else {
+                            add!(looked_up(table, line[0]), looked_up(table, line[1]));
+                            add!(
+                                looked_up(table, _mm256_srli_epi16::<4>(line[0])),
+                                looked_up(table, _mm256_srli_epi16::<4>(line[1]))
+                            );
+                        }
                     }
                 }
             }
+            for r in 0..2 {
+                // SAFETY: eight floats each; scales and sums are there for each group and token.
+                unsafe {
+                    let scaled = _mm256_loadu_ps(scaled[r].as_ptr());
+                    for t in 0..T {
+                        let by = if UNIFORM {
+                            scaled
+                        } else {
+                            _mm256_mul_ps(scaled, _mm256_set1_ps(*scale.add(t)))
+                        };
+                        main[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(totals[r][t]), by, main[r][t]);
+                    }
+                    if plan.shift != Shift::None {
+                        let added = _mm256_loadu_ps(added[r].as_ptr());
+                        for (t, main) in main[r].iter_mut().enumerate() {
+                            *main = _mm256_fmadd_ps(added, _mm256_set1_ps(*sum.add(t)), *main);
+                        }
+                    }
+                }
+            }
+            *place = at;
         }
+        (lanes, pairs) = (lane, pair);
         scale = scale.wrapping_add(x.stride);
         sum = sum.wrapping_add(x.stride);
     }
-    for (t, sums) in sums.iter_mut().enumerate().take(T) {
-        for (r, sums) in sums.as_chunks_mut::<8>().0.iter_mut().enumerate().take(2) {
-            // SAFETY: eight floats.
-            let before = unsafe { _mm256_loadu_ps(sums.as_ptr()) };
-            let after = match x.scales.get(t) {
-                Some(&scale) if UNIFORM => _mm256_fmadd_ps(main[r][t], _mm256_set1_ps(scale), before),
-                _ => _mm256_add_ps(before, main[r][t]),
-            };
-            // SAFETY: eight floats.
-            unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), after) };
+    for (sums, main) in sums.chunks_exact_mut(T).zip(mains) {
+        for (t, sums) in sums.iter_mut().enumerate() {
+            for (r, sums) in sums.as_chunks_mut::<8>().0.iter_mut().enumerate().take(2) {
+                // SAFETY: eight floats.
+                let before = unsafe { _mm256_loadu_ps(sums.as_ptr()) };
+                let after = match x.scales.get(t) {
+                    Some(&scale) if UNIFORM => _mm256_fmadd_ps(main[r][t], _mm256_set1_ps(scale), before),
+                    _ => _mm256_add_ps(before, main[r][t]),
+                };
+                // SAFETY: eight floats.
+                unsafe { _mm256_storeu_ps(sums.as_mut_ptr(), after) };
+            }
         }
     }
 }

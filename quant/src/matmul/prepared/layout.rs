@@ -18,6 +18,8 @@ use half::{bf16, f16};
 
 /// Rows of a tile.
 pub(crate) const ROWS: usize = 16;
+/// Tiles that one token is multiplied with at a time.
+pub(crate) const STREAMS: usize = 4;
 /// Bytes of a line.
 pub(crate) const LINE: usize = 64;
 /// The columns of a group are filled up to a multiple of this.

@@ -77,7 +77,7 @@ use activations::{TOKENS, Tokens};
 use alloc::vec::Vec;
 use core::ops::Range;
 pub use float::{FloatActivations, PreparedDense};
-use layout::{Line, Plan, ROWS};
+use layout::{Line, Plan, ROWS, STREAMS};
 pub use output::{Epilogue, Output, Plain};
 
 /// Rows of a tile: what threads share a product by.
@@ -157,7 +157,8 @@ impl Prepared {
             return Err(Error::ShapeMismatch { what: "output", expected, found });
         }
         let isa = Isa::current();
-        for tile in tiles {
+        let rest = if x.tokens() == 1 { self.vector(isa, tiles, x, y, epilogue) } else { tiles };
+        for tile in rest {
             let (lines, row) = (self.tile(tile), tile * ROWS);
             let mut token = 0;
             while token < x.tokens() {
@@ -172,6 +173,33 @@ impl Prepared {
             }
         }
         Ok(())
+    }
+
+    /// The product with a single token, in equal parts of `tiles` side by side; the tiles that are left.
+    fn vector(
+        &self,
+        isa: Isa,
+        tiles: Range<usize>,
+        x: &PreparedActivations,
+        y: &mut Output<'_>,
+        epilogue: &impl Epilogue,
+    ) -> Range<usize> {
+        let each = tiles.len() / STREAMS;
+        let x = x.tokens_from(&self.plan, 0);
+        for first in tiles.start..tiles.start + each {
+            let mut tile = [first; STREAMS];
+            tile.iter_mut().enumerate().for_each(|(stream, tile)| *tile += stream * each);
+            let mut sums = [[0.0; ROWS]; STREAMS];
+            for (tile, sums) in tile.iter().zip(&mut sums) {
+                epilogue.start(tile * ROWS, 0, core::slice::from_mut(sums));
+            }
+            isa.vector(&self.plan, tile.map(|tile| self.tile(tile)), &x, &mut sums);
+            for (tile, sums) in tile.iter().zip(&mut sums) {
+                epilogue.finish(tile * ROWS, 0, core::slice::from_mut(sums));
+                y.store(tile * ROWS, 0, core::slice::from_ref(sums));
+            }
+        }
+        tiles.start + STREAMS * each..tiles.end
     }
 
     /// Adds the products of tile `tile` with the tokens of `x` from `token` on, as many as `sums` (those of one call of an
@@ -270,6 +298,30 @@ impl Isa {
             Self::Avx2(proof) => proof.tile(plan, tile, x, sums),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(proof) => proof.tile(plan, tile, x, sums),
+        }
+    }
+
+    /// [`Isa::tile`] of several tiles with the first token of `x`.
+    fn vector(
+        self,
+        plan: &Plan,
+        tiles: [&[Line]; STREAMS],
+        x: &Tokens<'_>,
+        sums: &mut [[f32; ROWS]; STREAMS],
+    ) {
+        // What the kernels rest on.
+        let whole = tiles.iter().all(|tile| tile.len() == plan.tile_lines());
+        assert!(whole && x.hold(plan, 1), "tiles and their inputs");
+        match self {
+            Self::Portable => {
+                for (tile, sums) in tiles.into_iter().zip(sums) {
+                    portable::tile(plan, tile, x, core::slice::from_mut(sums));
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(proof) => proof.vector(plan, tiles, x, sums),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(proof) => proof.vector(plan, tiles, x, sums),
         }
     }
 }

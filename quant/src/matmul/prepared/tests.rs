@@ -104,6 +104,22 @@ fn groups_of_every_kind_and_any_number_of_tokens() {
     }
 }
 
+/// Four tiles side by side, and one to three that are left.
+#[test]
+fn a_single_token_takes_several_tiles_at_a_time() {
+    for (name, scheme) in supported() {
+        let columns = match scheme.block_len() {
+            Some(256) => 512,
+            Some(_) => 64,
+            None => 131,
+        };
+        check(&stored((147, columns), &scheme), &wave(columns, 101), name);
+    }
+    for rows in [64, 65, 128, 239, 256] {
+        check(&stored((rows, 200), &scheme::UINT4), &wave(200, 53), "tiles");
+    }
+}
+
 /// The largest sums there are: codes all at one end, inputs all at ±127.
 #[test]
 fn extremes_do_not_overflow() {
@@ -194,18 +210,20 @@ impl Epilogue for Hooks {
 
 #[test]
 fn hooks_see_every_output_once() {
-    let weight = stored((37, 96), &scheme::INT4);
-    let prepared = Prepared::new(&weight).unwrap();
-    for tokens in [1, 4, 11] {
-        let x = wave(tokens * 96, 17);
-        let expected = reference::product(&weight, &prepared, &x, ScaleOf::Token, 0.75);
-        let mut inputs = PreparedActivations::new();
-        inputs.quantize(&prepared, &x, tokens, ScaleOf::Token).unwrap();
-        let mut y = vec![0.0; tokens * 37];
-        let mut output = Output::new(&mut y, tokens, 37).unwrap();
-        prepared.multiply(0..3, &inputs, &mut output, &Hooks).unwrap();
-        for (at, (y, product)) in y.iter().zip(expected).enumerate() {
-            assert_eq!(*y, product.max(0.0) + (1000 * (at / 37) + at % 37) as f32);
+    for out in [37, 150] {
+        let weight = stored((out, 96), &scheme::INT4);
+        let prepared = Prepared::new(&weight).unwrap();
+        for tokens in [1, 4, 11] {
+            let x = wave(tokens * 96, 17);
+            let expected = reference::product(&weight, &prepared, &x, ScaleOf::Token, 0.75);
+            let mut inputs = PreparedActivations::new();
+            inputs.quantize(&prepared, &x, tokens, ScaleOf::Token).unwrap();
+            let mut y = vec![0.0; tokens * out];
+            let mut output = Output::new(&mut y, tokens, out).unwrap();
+            prepared.multiply(0..prepared.tiles(), &inputs, &mut output, &Hooks).unwrap();
+            for (at, (y, product)) in y.iter().zip(expected).enumerate() {
+                assert_eq!(*y, product.max(0.0) + (1000 * (at / out) + at % out) as f32);
+            }
         }
     }
 }
