@@ -1,9 +1,9 @@
 //! Choosing an adapter and opening it, so that every later failure is a value.
 
-use crate::Error;
 use crate::operator::nonlinearity::Nonlinearity;
 use crate::pipeline::Kernel;
-use std::collections::HashMap;
+use crate::{Choice, Error};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub struct AdapterInfo {
     pub driver: String,
     /// Its limits.
     pub limits: Limits,
+    /// Least and most threads of a subgroup, where kernels may use subgroups.
+    pub subgroups: Option<[u32; 2]>,
     /// Why the kernels cannot run on it, or `None` when they can.
     pub unfit: Option<String>,
 }
@@ -80,6 +82,7 @@ struct Inner {
     lost: Arc<Mutex<Option<String>>>,
     stray: Arc<Mutex<Option<Error>>>,
     pipelines: Mutex<HashMap<(Kernel, Nonlinearity), wgpu::ComputePipeline>>,
+    choices: Mutex<BTreeMap<String, Choice>>,
 }
 
 /// Every adapter, best first, those that cannot run the kernels included.
@@ -104,15 +107,15 @@ fn enumerate() -> Vec<wgpu::Adapter> {
 fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     let flags = adapter.get_downlevel_capabilities().flags;
     let compute = flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS);
-    AdapterInfo::of(adapter.get_info(), &adapter.limits(), compute)
+    AdapterInfo::of(adapter.get_info(), &adapter.limits(), adapter.features(), compute)
 }
 
 impl AdapterInfo {
-    fn of(info: wgpu::AdapterInfo, limits: &wgpu::Limits, compute: bool) -> Self {
+    fn of(info: wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Features, compute: bool) -> Self {
         let needs = [
             ("storage buffers", limits.max_storage_buffers_per_shader_stage, 8),
             ("threads of a workgroup", limits.max_compute_invocations_per_workgroup, 64),
-            ("workgroup memory", limits.max_compute_workgroup_storage_size, 4096),
+            ("workgroup memory", limits.max_compute_workgroup_storage_size, 8192),
         ];
         let unfit = if compute {
             needs
@@ -135,6 +138,9 @@ impl AdapterInfo {
             .to_owned(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             limits: Limits::of(limits),
+            subgroups: features
+                .contains(wgpu::Features::SUBGROUP)
+                .then_some([info.subgroup_min_size, info.subgroup_max_size]),
             unfit,
         }
     }
@@ -209,10 +215,13 @@ impl Gpu {
             limits.max_compute_workgroups_per_dimension = info.limits.groups_per_dimension;
             limits.max_storage_buffer_binding_size = info.limits.binding_bytes;
             limits.max_buffer_size = info.limits.buffer_bytes;
+            info.subgroups = None;
         }
+        let wanted =
+            if info.subgroups.is_some() { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("rankbit"),
-            required_features: wgpu::Features::empty(),
+            required_features: wanted,
             required_limits: limits,
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             memory_hints: wgpu::MemoryHints::Performance,
@@ -238,7 +247,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoDevice`] when its limits are too low for the kernels.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self, Error> {
-        let info = AdapterInfo::of(device.adapter_info(), &device.limits(), true);
+        let info = AdapterInfo::of(device.adapter_info(), &device.limits(), device.features(), true);
         match info.unfit {
             Some(reason) => Err(Error::NoDevice { adapter: info.name, reason }),
             None => Ok(Self::own(info, device, queue)),
@@ -250,7 +259,8 @@ impl Gpu {
         // One 8-lane vector is a software driver's whole workgroup; hardware hides latency with more.
         let threads = crate::pipeline::THREADS[usize::from(info.kind != "cpu")];
         let pipelines = Mutex::new(HashMap::new());
-        let inner = Inner { info, device, queue, lost, stray, pipelines };
+        let choices = Mutex::new(BTreeMap::new());
+        let inner = Inner { info, device, queue, lost, stray, pipelines, choices };
         Self { inner: Arc::new(inner), threads, timeout: TIMEOUT }
     }
 
@@ -289,6 +299,11 @@ impl Gpu {
     /// This device with another number of [`Gpu::threads`], one of [`THREADS`](crate::pipeline::THREADS).
     pub(crate) fn with_threads(&self, threads: u32) -> Self {
         Self { threads, ..self.clone() }
+    }
+
+    /// What the tuner found, by product.
+    pub(crate) fn tuned(&self) -> MutexGuard<'_, BTreeMap<String, Choice>> {
+        lock(&self.inner.choices)
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -1,5 +1,6 @@
 //! The crate's one error type.
 
+use crate::Choice;
 use rankbit_quant::{Activation, Scheme};
 use thiserror::Error;
 
@@ -41,6 +42,22 @@ pub enum Error {
     /// No kernel multiplies with a sparse term of blocks or of any entries.
     #[error("no GPU kernel for sparse terms other than N:M")]
     UnsupportedSparse,
+    /// The device, or the matrix, does not have the kernels asked for.
+    #[error("'{choice}' cannot make this product here")]
+    InvalidChoice {
+        /// What was asked for.
+        choice: Choice,
+    },
+    /// The tuner's file cannot be read or written, or is damaged.
+    #[error("{}{}: {reason}", path.display(), if *line > 0 { format!(", line {line}") } else { String::new() })]
+    ChoicesFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The line that is wrong, from 1 on; 0 for the whole file.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
     /// Two arguments disagree in shape.
     #[error("{what}: expected shape {expected:?}, found {found:?}")]
     ShapeMismatch {

@@ -34,7 +34,7 @@ mod timing;
 pub use device::{AdapterInfo, Gpu, Limits, Selection, adapters};
 pub use error::Error;
 pub use operator::nonlinearity::Nonlinearity;
-pub use operator::split_matmul::{GpuLinear, Workspace};
+pub use operator::split_matmul::{Choice, GpuLinear, Shape, Workspace};
 pub use self_test::{CaseResult, SelfTestReport, self_test};
 pub use timing::Timing;
 pub use wgpu;

@@ -5,15 +5,15 @@
 
 mod format;
 mod params;
+mod source;
+mod template;
 
 use crate::operator::nonlinearity::Nonlinearity;
-use crate::operator::split_matmul::coded::{FIRST, PATTERNS, POINTS, SECOND};
-pub use format::{Format, VectorCode};
+pub use format::{Format, Inputs, VectorCode};
 pub(crate) use params::{
-    BesselParams, CodedParams, GatherParams, IntegerParams, ProjectParams, QuantizeParams, SparseParams,
+    BesselParams, CodedParams, GatherParams, ProjectParams, QuantizeParams, RaiseParams, SparseParams,
     SplitParams,
 };
-use std::fmt::Write as _;
 use std::mem::offset_of;
 
 /// One kernel in one permutation.
@@ -32,38 +32,41 @@ pub enum Kernel {
     Vector {
         /// What the codes mean.
         format: Format,
+        /// What the inputs are.
+        inputs: Inputs,
         /// Threads of a workgroup, a multiple of 4.
         threads: u32,
         /// Tokens of a workgroup.
         tokens: u32,
+        /// Whether partial sums meet within subgroups first.
+        subgroup: bool,
     },
     /// `shader/split_matmul/matrix.wgsl`.
     Matrix {
         /// What the codes mean.
         format: Format,
+        /// What the inputs are.
+        inputs: Inputs,
+        /// Row quads of a thread, 1 or 2.
+        wide: u32,
     },
+    /// `shader/split_matmul/tile.wgsl`.
+    Tile {
+        /// What the codes mean.
+        format: Format,
+        /// What the inputs are.
+        inputs: Inputs,
+    },
+    /// `shader/split_matmul/raise.wgsl`.
+    Raise,
     /// `shader/split_matmul/quantize.wgsl`.
     Quantize {
         /// Threads of a workgroup, a multiple of 8.
         threads: u32,
         /// Whether inputs are smoothed, permuted or padded on the way.
         gathered: bool,
-        /// Whether codes are written, for the kernels of integers; else the numbers they stand for.
-        packed: bool,
-    },
-    /// `shader/split_matmul/integer_vector.wgsl`.
-    IntegerVector {
-        /// What the codes mean.
-        format: Format,
-        /// Threads of a workgroup, a multiple of 4.
-        threads: u32,
-        /// Tokens of a workgroup.
-        tokens: u32,
-    },
-    /// `shader/split_matmul/integer_matrix.wgsl`.
-    IntegerMatrix {
-        /// What the codes mean.
-        format: Format,
+        /// What is written: codes, for the kernels of integers, or the numbers they stand for.
+        output: Inputs,
     },
     /// `shader/split_matmul/sparse.wgsl`.
     Sparse {
@@ -98,8 +101,17 @@ pub(crate) const THREADS: [u32; 2] = [8, 64];
 pub(crate) const CODED_TOKENS: [u32; 2] = [1, 4];
 /// Threads of a gather workgroup.
 pub(crate) const GATHER_THREADS: u32 = 64;
-/// Row quads across, and blocks of four tokens down, of a matrix workgroup.
+/// Threads across (along rows) and down (along tokens) of a matrix workgroup.
 pub(crate) const MATRIX_SHAPE: [u32; 2] = [8, 8];
+/// Tokens of a thread of the matrix kernel.
+pub(crate) const MATRIX_TOKENS: u32 = 4;
+/// Row quads and tokens of a thread of the kernel of tiles.
+pub(crate) const TILE_WIDE: u32 = 2;
+pub(crate) const TILE_TOKENS: u32 = 8;
+/// Rows, and tokens, of a workgroup of the kernel of tiles.
+pub(crate) const TILE_SIDE: u32 = 64;
+/// Lines of a step of the kernel of tiles for inputs of integers.
+pub(crate) const TILE_LINES_SHIFT: u32 = 3;
 
 /// Threads that quantize a group.
 pub(crate) const QUANTIZE_LANES: u32 = 8;
@@ -112,19 +124,26 @@ macro_rules! fields {
 }
 
 impl Kernel {
-    /// Every permutation that a device may be asked for.
+    /// Every permutation that a device may be asked for; those of subgroups only by devices that have the feature.
     pub fn permutations() -> Vec<Self> {
-        let mut all = vec![Self::Gather];
+        let mut all = vec![Self::Gather, Self::Raise];
+        let products = || {
+            let pairs = |inputs| Format::ALL.into_iter().map(move |format| (format, inputs));
+            let all = Inputs::ALL.into_iter().flat_map(pairs);
+            all.filter(|(format, inputs)| *inputs == Inputs::Float || format.integer_factor().is_some())
+        };
         for threads in THREADS {
             all.extend([1, 4].map(|side| Self::Project { threads, side }));
-            for format in Format::ALL {
-                all.extend([1, 2, 4].map(|tokens| Self::Vector { format, threads, tokens }));
+            for (format, inputs) in products() {
+                let vector =
+                    |subgroup| move |tokens| Self::Vector { format, inputs, threads, tokens, subgroup };
+                all.extend([1, 2, 4].map(vector(false)));
+                if threads == THREADS[1] {
+                    all.extend([1, 2, 4].map(vector(true)));
+                }
             }
-            for (gathered, packed) in [(false, false), (false, true), (true, false), (true, true)] {
-                all.push(Self::Quantize { threads, gathered, packed });
-            }
-            for format in Format::integer() {
-                all.extend([1, 2, 4].map(|tokens| Self::IntegerVector { format, threads, tokens }));
+            for output in Inputs::ALL {
+                all.extend([false, true].map(|gathered| Self::Quantize { threads, gathered, output }));
             }
             for half in [false, true] {
                 all.extend([1, 2, 4].map(|tokens| Self::Sparse { half, threads, tokens }));
@@ -133,118 +152,27 @@ impl Kernel {
                 all.extend(CODED_TOKENS.map(|tokens| Self::Coded { code, threads, tokens }));
             }
         }
-        all.extend(Format::ALL.map(|format| Self::Matrix { format }));
+        for (format, inputs) in products() {
+            all.extend([1, 2].map(|wide| Self::Matrix { format, inputs, wide }));
+            all.push(Self::Tile { format, inputs });
+        }
         all.extend([false, true].map(|first| Self::LogBessel { first }));
-        all.extend(Format::integer().map(|format| Self::IntegerMatrix { format }));
         all
     }
 
-    /// The WGSL text.
-    pub fn source(self) -> String {
-        let mut header = String::new();
-        let mut constant = |name: &str, value: u32| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(header, "const {name}: u32 = {value}u;");
-        };
-        let grid = match self.makes_results() {
-            true => concat!(
-                include_str!("../shader/shared/grid.wgsl"),
-                include_str!("../shader/shared/nonlinearity.wgsl")
-            ),
-            false => include_str!("../shader/shared/grid.wgsl"),
-        };
-        let split = include_str!("../shader/shared/split.wgsl");
-        let parts = match self {
-            Self::Gather => {
-                constant("THREADS", GATHER_THREADS);
-                [grid, "", "", include_str!("../shader/split_matmul/gather.wgsl")]
-            }
-            Self::LogBessel { first } => {
-                constant("THREADS", BESSEL_THREADS);
-                constant("KIND", u32::from(first));
-                [grid, "", "", include_str!("../shader/log_bessel.wgsl")]
-            }
-            Self::Project { threads, side } => {
-                constant("THREADS", threads);
-                constant("TOKENS", side);
-                constant("RANKS", side);
-                [grid, "", "", include_str!("../shader/split_matmul/project.wgsl")]
-            }
-            Self::Vector { format, threads, tokens } => {
-                constant("THREADS", threads);
-                constant("TOKENS", tokens);
-                [grid, split, format.source(), include_str!("../shader/split_matmul/vector.wgsl")]
-            }
-            Self::Matrix { format } => {
-                constant("QUADS", MATRIX_SHAPE[0]);
-                constant("BLOCKS", MATRIX_SHAPE[1]);
-                [grid, split, format.source(), include_str!("../shader/split_matmul/matrix.wgsl")]
-            }
-            Self::Quantize { threads, gathered, packed } => {
-                constant("THREADS", threads);
-                constant("PACKED", u32::from(packed));
-                let input = match gathered {
-                    true => include_str!("../shader/shared/input_gathered.wgsl"),
-                    false => include_str!("../shader/shared/input_plain.wgsl"),
-                };
-                [grid, input, "", include_str!("../shader/split_matmul/quantize.wgsl")]
-            }
-            Self::IntegerVector { format, threads, tokens } => {
-                constant("THREADS", threads);
-                constant("TOKENS", tokens);
-                let kernel = include_str!("../shader/split_matmul/integer_vector.wgsl");
-                [grid, include_str!("../shader/shared/integer.wgsl"), format.integer_source(), kernel]
-            }
-            Self::IntegerMatrix { format } => {
-                constant("QUADS", MATRIX_SHAPE[0]);
-                constant("BLOCKS", MATRIX_SHAPE[1]);
-                let kernel = include_str!("../shader/split_matmul/integer_matrix.wgsl");
-                [grid, include_str!("../shader/shared/integer.wgsl"), format.integer_source(), kernel]
-            }
-            Self::Sparse { half, threads, tokens } => {
-                constant("THREADS", threads);
-                constant("TOKENS", tokens);
-                let kept = match half {
-                    true => include_str!("../shader/shared/kept_f16.wgsl"),
-                    false => include_str!("../shader/shared/kept_f32.wgsl"),
-                };
-                [grid, kept, "", include_str!("../shader/split_matmul/sparse.wgsl")]
-            }
-            Self::Coded { code, threads, tokens } => {
-                constant("THREADS", threads);
-                constant("TOKENS", tokens);
-                let stages = match code {
-                    VectorCode::Trellis => 0,
-                    VectorCode::E8p => 1,
-                    VectorCode::E8p4 => 2,
-                    VectorCode::E8p3 => 3,
-                };
-                let decoder = if stages == 0 {
-                    include_str!("../shader/shared/code_trellis.wgsl")
-                } else {
-                    let places =
-                        [("STAGES", stages), ("FIRST", FIRST), ("SECOND", SECOND), ("PATTERNS", PATTERNS)];
-                    for (name, value) in places.into_iter().chain([("POINTS", POINTS)]) {
-                        constant(name, value);
-                    }
-                    include_str!("../shader/shared/code_lattice.wgsl")
-                };
-                let coded = include_str!("../shader/shared/coded.wgsl");
-                [grid, coded, decoder, include_str!("../shader/split_matmul/coded.wgsl")]
-            }
-        };
-        if let Self::Vector { format, .. } | Self::Matrix { format } = self {
-            for (code, value) in format.table().iter().flatten().enumerate() {
-                // The shortest decimal that reads back as the same f32.
-                let _ = writeln!(header, "const T{code}: f32 = {value:?}f;");
-            }
+    /// What the codes mean and what the inputs are, of the products of scalar codes.
+    const fn product(self) -> Option<(Format, Inputs)> {
+        match self {
+            Self::Vector { format, inputs, .. }
+            | Self::Matrix { format, inputs, .. }
+            | Self::Tile { format, inputs } => Some((format, inputs)),
+            _ => None,
         }
-        if let Self::IntegerVector { format, .. } | Self::IntegerMatrix { format } = self {
-            for (code, value) in format.integer_table().iter().flatten().enumerate() {
-                let _ = writeln!(header, "const T{code}: u32 = {value}u;");
-            }
-        }
-        header + &parts.join("\n")
+    }
+
+    /// Whether it needs a device with the feature `SUBGROUP`.
+    pub const fn needs_subgroups(self) -> bool {
+        matches!(self, Self::Vector { subgroup: true, .. })
     }
 
     /// Whether it writes a product, and takes a [`Nonlinearity`] as its override `NONLINEARITY`.
@@ -260,10 +188,10 @@ impl Kernel {
             Self::Project { threads, .. }
             | Self::Vector { threads, .. }
             | Self::Quantize { threads, .. }
-            | Self::IntegerVector { threads, .. }
             | Self::Coded { threads, .. }
             | Self::Sparse { threads, .. } => [threads, 1, 1],
-            Self::Matrix { .. } | Self::IntegerMatrix { .. } => [MATRIX_SHAPE[0], MATRIX_SHAPE[1], 1],
+            Self::Matrix { .. } | Self::Raise => [MATRIX_SHAPE[0], MATRIX_SHAPE[1], 1],
+            Self::Tile { .. } => [TILE_SIDE / 4 / TILE_WIDE, TILE_SIDE / TILE_TOKENS, 1],
         }
     }
 
@@ -274,12 +202,14 @@ impl Kernel {
 
     /// Number of storage bindings after the uniform at binding 0.
     pub const fn storage_bindings(self) -> u32 {
+        if let Some((_, inputs)) = self.product() {
+            return if matches!(inputs, Inputs::Float) { 7 } else { 8 };
+        }
         match self {
             Self::Gather | Self::Sparse { .. } => 4,
-            Self::Project { .. } | Self::LogBessel { .. } => 3,
-            Self::Vector { .. } | Self::Matrix { .. } => 7,
             Self::Quantize { gathered, .. } => 3 + 2 * gathered as u32,
-            Self::Coded { .. } | Self::IntegerVector { .. } | Self::IntegerMatrix { .. } => 8,
+            Self::Coded { .. } => 8,
+            _ => 3,
         }
     }
 
@@ -289,19 +219,17 @@ impl Kernel {
             Self::Gather => fields!(GatherParams: tokens, features, x_stride, out_stride),
             Self::LogBessel { .. } => fields!(BesselParams: count, stride, unused, reserved),
             Self::Project { .. } => fields!(ProjectParams: tokens, rank, stride, z_stride),
+            Self::Raise => fields!(RaiseParams: tiles, height, base, tokens, rank, unused0, unused1, unused2),
             Self::Sparse { .. } => {
                 fields!(SparseParams: tiles, chunks, slots, keep, span, bits, tokens, x_stride)
-            }
-            Self::Vector { .. } | Self::Matrix { .. } => {
-                fields!(SplitParams: tiles, lines, groups, group_shift, tokens, x_stride, rank, unused)
             }
             Self::Quantize { .. } => fields!(
                 QuantizeParams: tokens, features, x_stride, lines, span, groups, most, top, factor, unused0, unused1,
                 unused2
             ),
-            Self::IntegerVector { .. } | Self::IntegerMatrix { .. } => fields!(
-                IntegerParams: tiles, lines, groups, group_shift, tokens, x_groups, x_shift, rank, segment_shift,
-                unused0, unused1, unused2
+            Self::Vector { .. } | Self::Matrix { .. } | Self::Tile { .. } => fields!(
+                SplitParams: tiles, lines, groups, group_shift, tokens, x_stride, rank, x_groups, x_shift,
+                segment_shift, height, base
             ),
             Self::Coded { .. } => {
                 fields!(CodedParams: tiles, rows, blocks, window, outliers, tokens, x_stride, rank)

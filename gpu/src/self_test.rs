@@ -2,6 +2,7 @@
 //!
 //! Used by the tests and by `rankbit gpu --self-test`, so that a user's device is checked exactly as ours was.
 
+mod bessel;
 mod cases;
 
 use crate::pipeline::THREADS;
@@ -61,7 +62,8 @@ impl SelfTestReport {
     }
 }
 
-/// Runs every case on `gpu`, with the workgroups of software drivers and of hardware, and compares each entry with the CPU reference.
+/// Runs every case on `gpu`, with the workgroups of software drivers and of hardware, and compares each entry with the CPU reference; every kernel
+/// there is for a case in its turn. Then the log-Bessel kernels, by their own bound (`operator/log_bessel.rs`).
 ///
 /// ```text
 /// |Δ| ≤ γ·(|X|·(|Q̃·Tᵀ| + |L|·|R| + |S|)ᵀ + |b|) + in·2⁻¹²⁶,   γ = K·u/(1 - K·u),  K = in + r + 10,  u = 2⁻²⁴
@@ -73,24 +75,30 @@ impl SelfTestReport {
 /// Whatever the device reports; a wrong result is not an error but a failed case.
 pub fn self_test(gpu: &Gpu) -> Result<SelfTestReport, Error> {
     let mut results = Vec::new();
-    for threads in THREADS {
+    // Every kernel there is for the case in its turn; the rule's first.
+    for (threads, stride) in [(THREADS[0], 0), (THREADS[1], 1), (THREADS[1], 5)] {
         let gpu = gpu.with_threads(threads);
-        for case in cases() {
-            results.push(run(&gpu, &case)?);
+        for (case, turn) in cases().iter().zip(0..) {
+            results.push(run(&gpu, case, stride * (turn + stride))?);
         }
     }
+    results.extend(bessel::run(gpu)?);
     Ok(SelfTestReport { adapter: gpu.adapter().name.clone(), cases: results })
 }
 
-fn run(gpu: &Gpu, case: &Case) -> Result<CaseResult, Error> {
+/// Runs a case by the `turn`-th of its choices.
+fn run(gpu: &Gpu, case: &Case, turn: usize) -> Result<CaseResult, Error> {
     let name = case.name();
     let mut random = Stream::new(0, &name);
     let split = case.split(&mut random)?;
     let values = normal(&mut random, case.tokens * case.shape.1);
     let x = MatRef::from_row_major_slice(&values, case.tokens, case.shape.1);
-    let name = format!("{name}, workgroups of {}", gpu.threads());
     let linear = gpu.upload(&split)?;
-    let workspace = linear.guarded_workspace(case.tokens, GUARD_WORDS)?;
+    let choices = linear.choices(case.tokens);
+    let choice = choices.get(turn % choices.len().max(1)).copied();
+    let choice = choice.unwrap_or_else(|| linear.default_choice(case.tokens));
+    let name = format!("{name}, workgroups of {}, {choice}", gpu.threads());
+    let workspace = linear.guarded_workspace(case.tokens, GUARD_WORDS, choice)?;
     let y = workspace.apply(x)?;
     let fault = workspace
         .overwritten_guard()?

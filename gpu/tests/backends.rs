@@ -2,14 +2,14 @@
 
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{PipelineConstants, glsl, hlsl, msl, spv};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::ModuleInfo;
 use naga::{Module, ShaderStage};
 use rankbit_gpu::pipeline::Kernel;
 
 fn each(check: impl Fn(Kernel, &Module, &ModuleInfo)) {
     for kernel in Kernel::permutations() {
         let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
-        let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).unwrap();
+        let info = crate::shaders::validator(kernel).validate(&module).unwrap();
         // Every choice of the override, resolved as a pipeline does it.
         let choices = if kernel.makes_results() { 0..4 } else { 0..1 };
         for choice in choices {
@@ -38,7 +38,11 @@ fn every_permutation_is_spir_v() {
 fn every_permutation_is_hlsl() {
     each(|kernel, module, info| {
         let mut text = String::new();
-        let options = hlsl::Options { fake_missing_bindings: true, ..Default::default() };
+        let options = hlsl::Options {
+            fake_missing_bindings: true,
+            shader_model: hlsl::ShaderModel::V6_0,
+            ..Default::default()
+        };
         let pipeline = hlsl::PipelineOptions::default();
         hlsl::Writer::new(&mut text, &options, &pipeline)
             .write(module, info, None)

@@ -46,7 +46,7 @@ fn selection_is_by_name_and_backend() {
 fn formats_without_a_kernel_are_named() {
     let gpu = Gpu::new().unwrap();
     let weight = Mat::from_fn(4, 16, |i, j| (i + j) as f32);
-    for name in ["int8", "int5", "uint8", "uint6", "fp8-e4m3"] {
+    for name in ["fp8-e4m3", "fp8-e5m2"] {
         let scheme = rankbit_quant::Scheme::named(name).unwrap();
         let base = quantize(weight.as_ref(), &scheme, Rounder::Nearest).unwrap().quantized;
         let split = Split::new((4, 16), None, Some(base), None).unwrap();
@@ -89,7 +89,9 @@ fn every_kernel_compiles_under_the_least_limits() {
     assert!(limits.max_storage_buffers_per_shader_stage <= least.max_storage_buffers_per_shader_stage);
     assert!(limits.max_compute_workgroup_storage_size <= least.max_compute_workgroup_storage_size);
     for kernel in rankbit_gpu::pipeline::Kernel::permutations() {
-        gpu.compile(kernel).unwrap();
+        if !kernel.needs_subgroups() {
+            gpu.compile(kernel).unwrap();
+        }
     }
     let split = int4(300, 70).with_bias(vec![0.5; 300]).unwrap();
     let x = Mat::from_fn(21, 70, |t, j| (t * 3 + j) as f32 * 0.01);
@@ -149,9 +151,9 @@ fn sizes_beyond_the_device_are_errors() {
     let small = Limits { binding_bytes: 4096, buffer_bytes: 1 << 16, groups_per_dimension: 8 };
     let gpu = Gpu::with(&Selection { limits: Some(small), ..Selection::default() }).unwrap();
     assert_eq!(gpu.adapter().limits, small);
-    // 32 × 512 codes are 8 KiB.
+    // 16 rows of 1024 codes are 8 KiB, and come in no smaller parts.
     assert_eq!(
-        gpu.upload(&int4(32, 512)).unwrap_err(),
+        gpu.upload(&int4(32, 1024)).unwrap_err(),
         Error::LimitExceeded { what: "codes", needed: 8192, limit: 4096 }
     );
     let linear = gpu.upload(&int4(16, 64)).unwrap();

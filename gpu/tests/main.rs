@@ -2,8 +2,10 @@
 
 mod activation;
 mod backends;
+mod choices;
 mod device;
 mod encode;
 mod log_bessel;
+mod parts;
 mod shaders;
 mod split_matmul;

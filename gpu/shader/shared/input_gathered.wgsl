@@ -3,8 +3,8 @@
 @group(0) @binding(1) var<storage, read> x: array<f32>;                // [tokens][x_stride f32s]
 @group(0) @binding(2) var<storage, read> column: array<vec4<u32>>;     // [2 * lines]
 @group(0) @binding(3) var<storage, read> inverse: array<vec4<f32>>;    // [2 * lines]: 1 / λ
-@group(0) @binding(4) var<storage, read_write> codes: array<vec2<u32>>;  // [tokens][lines], or four times as many
-@group(0) @binding(5) var<storage, read_write> scales: array<u32>;       // [tokens][groups]: f32s, as bits
+const CODES: u32 = 4u;
+const SCALES: u32 = 5u;
 
 fn entry(token: u32, column: u32, factor: f32) -> f32 {
     if (column >= params.features) {

@@ -9,8 +9,8 @@
 // Bounds: groups past the last are read as the last and not written. A group with a NaN or an infinity has codes 0 and
 // the scale NaN, so that it stays with its token; one whose extreme is below 2⁻¹¹⁰ is all zeros.
 //
-// Header constants: THREADS (a multiple of 8), PACKED (1: codes are written; 0: the numbers they stand for). The inputs
-// and the two outputs are declared in shared/input_*.wgsl.
+// Header constants: THREADS (a multiple of 8). The inputs are declared in shared/input_*.wgsl, the two outputs in
+// shared/output_*.wgsl.
 struct Params {
     tokens: u32,
     features: u32,
@@ -71,10 +71,6 @@ fn rounded(x: vec4<f32>, reciprocal: f32) -> vec4<f32> {
     return clamp(round(x * reciprocal), vec4<f32>(-params.most), vec4<f32>(params.most));
 }
 
-fn bytes(codes: vec4<f32>) -> u32 {
-    return pack4xI8(vec4<i32>(codes));
-}
-
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -115,18 +111,7 @@ fn main(
             a = rounded(input(token, 2u * line), reciprocal);
             b = rounded(input(token, 2u * line + 1u), reciprocal);
         }
-        let at = token * params.lines + line;
-        if (PACKED == 1u) {
-            codes[at] = vec2<u32>(bytes(a), bytes(b));
-        } else {
-            // The bits of NaN: arithmetic with NaN need not give one.
-            let low = select(vec4<u32>(0x7FC00000u), bitcast<vec4<u32>>(a * scale), finite);
-            let high = select(vec4<u32>(0x7FC00000u), bitcast<vec4<u32>>(b * scale), finite);
-            codes[4u * at] = low.xy;
-            codes[4u * at + 1u] = low.zw;
-            codes[4u * at + 2u] = high.xy;
-            codes[4u * at + 3u] = high.zw;
-        }
+        store(token * params.lines + line, a, b, scale, finite);
     }
     if (thread % LANES == 0u) {
         scales[item] = select(0x7FC00000u, bitcast<u32>(scale * params.factor), finite);

@@ -1,13 +1,15 @@
-// Y = (X·T)·Q̃ᵀ + Z·Lᵀ for few tokens. Twin: rankbit_lowrank::split::matmul::reference.
+// Y = (X·T)·Q̃ᵀ + Z·Lᵀ for few tokens. Twins: rankbit_lowrank::split::matmul::reference; for inputs of integers
+// rankbit_quant::matmul::quantized, the sums of a line exact.
 //
 // A workgroup makes one tile of 16 rows for TOKENS tokens. Thread t takes row quad t % 4 and every
 // (THREADS / 4)-th line from t / 4 on, so that neighbouring threads read neighbouring 16 bytes; partial sums
-// meet once, in workgroup memory. Sums are f32.
+// meet once, in workgroup memory, those of a subgroup before that in registers where SUBGROUP is 1 (a subgroup has at
+// least 4 threads and THREADS is a multiple of it). Sums are f32.
 //
 // Bounds: tokens past the last are read as the last and not written; the grid's tail leaves as a whole
 // workgroup; everything else is padded (shared/split.wgsl).
 //
-// Header constants: THREADS (a multiple of 4), TOKENS.
+// Header constants: THREADS (a multiple of 4), TOKENS. Lines of `#`: src/pipeline/template.rs.
 
 var<workgroup> partial: array<vec4<f32>, THREADS * TOKENS>;
 
@@ -15,8 +17,9 @@ var<workgroup> partial: array<vec4<f32>, THREADS * TOKENS>;
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) count: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+#insert threads
 ) {
+#insert thread
     let id = folded(workgroup, count);
     let tile = id % params.tiles;
     let first = (id / params.tiles) * TOKENS;
@@ -27,30 +30,13 @@ fn main(
     let last = params.tokens - 1u;
     var sums = array<vec4<f32>, TOKENS>();
     for (var line = thread / 4u; line < params.lines; line += THREADS / 4u) {
-        let word = codes[(tile * params.lines + line) * 4u + quad];
+        let code = halves(tile, line, quad);
         let group = (tile * params.groups + (line >> params.group_shift)) * 4u + quad;
         let scale = scales[group];
-        let zero = zero_points(group);
-        let low = word & vec4<u32>(0x0F0F0F0Fu);
-        let high = (word >> vec4<u32>(4u)) & vec4<u32>(0x0F0F0F0Fu);
-        let a0 = values(unpack4xU8(low.x), vec4<f32>(zero.x));
-        let a1 = values(unpack4xU8(low.y), vec4<f32>(zero.y));
-        let a2 = values(unpack4xU8(low.z), vec4<f32>(zero.z));
-        let a3 = values(unpack4xU8(low.w), vec4<f32>(zero.w));
-        let b0 = values(unpack4xU8(high.x), vec4<f32>(zero.x));
-        let b1 = values(unpack4xU8(high.y), vec4<f32>(zero.y));
-        let b2 = values(unpack4xU8(high.z), vec4<f32>(zero.z));
-        let b3 = values(unpack4xU8(high.w), vec4<f32>(zero.w));
+#insert vector.decode
         for (var t = 0u; t < TOKENS; t++) {
-            let at = min(first + t, last) * params.x_stride + 2u * line;
-            let xa = x[at];
-            let xb = x[at + 1u];
-            sums[t] += scale * vec4<f32>(
-                dot(a0, xa) + dot(b0, xb),
-                dot(a1, xa) + dot(b1, xb),
-                dot(a2, xa) + dot(b2, xb),
-                dot(a3, xa) + dot(b3, xb),
-            );
+            let token = min(first + t, last);
+#insert vector.term
         }
     }
     for (var i = thread / 4u; i < params.rank; i += THREADS / 4u) {
@@ -59,19 +45,17 @@ fn main(
             sums[t] += l * z[min(first + t, last) * params.rank + i];
         }
     }
-    for (var t = 0u; t < TOKENS; t++) {
-        partial[t * THREADS + thread] = sums[t];
-    }
+#insert meet
     workgroupBarrier();
     for (var item = thread; item < 4u * TOKENS; item += THREADS) {
         let token = first + item / 4u;
         if (token <= last) {
             let start = (item / 4u) * THREADS + item % 4u;
             var sum = partial[start];
-            for (var i = 4u; i < THREADS; i += 4u) {
+            for (var i = 4u; i < places; i += 4u) {
                 sum += partial[start + i];
             }
-            y[(token * params.tiles + tile) * 4u + item % 4u] = finish(sum);
+            y[(token * params.height + params.base + tile) * 4u + item % 4u] = finish(sum);
         }
     }
 }

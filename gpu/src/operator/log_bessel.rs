@@ -56,7 +56,13 @@ impl Gpu {
     }
 
     /// With `guard` words behind the result that must come back as they were.
-    fn log_bessel(&self, first: bool, orders: &[f32], xs: &[f32], guard: u64) -> Result<Vec<f32>, Error> {
+    pub(crate) fn log_bessel(
+        &self,
+        first: bool,
+        orders: &[f32],
+        xs: &[f32],
+        guard: u64,
+    ) -> Result<Vec<f32>, Error> {
         if orders.len() != xs.len() && orders.len() != 1 {
             let (expected, found) = ((xs.len(), 1), (orders.len(), 1));
             return Err(Error::ShapeMismatch { what: "orders", expected, found });

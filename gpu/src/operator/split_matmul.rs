@@ -1,40 +1,46 @@
 //! `Y = (X·T)·Q̃ᵀ + (X·Rᵀ)·Lᵀ + X·Sᵀ + b` on the device. Twin: [`rankbit_lowrank::split::matmul::reference`].
 //!
-//! Up to four dispatches of one pass, sums in f32:
+//! Dispatches of one pass, sums in f32:
 //!
 //! 1. *gather* `X·T` into the order of the packed lines; only with smoothing, or groups not a multiple of 8. Where the
 //!    split quantizes its inputs, *quantize* in its place, which gathers too;
 //! 2. *project* `Z = X·Rᵀ`; only with a low-rank term;
-//! 3. *vector* (few tokens) or *matrix* (many): decodes `Q` on the fly and adds `Z·Lᵀ` and the bias before it stores; *integer vector* and *integer
-//!    matrix* for quantized inputs of a weight of whole numbers; *coded* for vector codes, whatever the number of tokens, which adds the outliers too;
-//! 4. *sparse* adds `X·Sᵀ`; only with a sparse term, N:M.
+//! 3. *vector* (few tokens), *matrix* (many) or *tile* (very many): decodes `Q` on the fly and adds `Z·Lᵀ` and the bias
+//!    before it stores, in floats or, for quantized inputs of a weight of whole numbers, in integers; *coded* for vector
+//!    codes, whatever the number of tokens, which adds the outliers too. A weight larger than a binding takes one for
+//!    each part;
+//! 4. *raise* adds `Z·Lᵀ`; only where the tuner found that faster than within 3;
+//! 5. *sparse* adds `X·Sᵀ`; only with a sparse term, N:M.
 //!
 //! **Accuracy**, elementwise: `|Δ| ≤ γ·(|X|·(|Q̃·Tᵀ| + |L|·|R| + |S|)ᵀ + |b|)` with `γ = K·u/(1 - K·u)`, `K = in + r + 10`,
 //! `u = 2⁻²⁴`, for products that neither overflow nor fall below f32's normal range (devices may flush those to
 //! zero). Codes minus their zero points, and table entries, are exact. Vector codes with outliers
 //! have the magnitudes of both in place of `|Q̃|`.
 
+pub(crate) mod choice;
 pub(crate) mod coded;
 mod pack;
+mod part;
 mod quantize;
 mod sparse;
+mod steps;
+mod tune;
 mod workspace;
 
+pub use choice::{Choice, Shape};
 pub use workspace::Workspace;
 
 use crate::operator::nonlinearity::Nonlinearity;
-use crate::pipeline::{CODED_TOKENS, Format, Kernel};
+use crate::pipeline::Format;
 use crate::{Error, Gpu, Timing};
 use coded::Coded;
 use pack::{COLUMNS, PADDING, Packed, ROWS};
+use part::Part;
 use quantize::Quantizer;
 use rankbit_linalg::faer::{Mat, MatRef};
 use rankbit_lowrank::Split;
 use rankbit_quant::transform::{Smooth, Transform};
 use sparse::Sparse;
-
-/// From this many tokens on the matrix kernel is used.
-const MATRIX_TOKENS: usize = 9;
 
 /// A split on a device, ready to multiply; from [`Gpu::upload`].
 #[derive(Clone, Debug)]
@@ -49,16 +55,14 @@ pub struct GpuLinear {
     lines: usize,
     groups: usize,
     shift: u32,
-    codes: wgpu::Buffer,
-    scales: wgpu::Buffer,
-    zeros: wgpu::Buffer,
-    left: wgpu::Buffer,
+    /// At least one; the left factor of vector codes is in the first.
+    parts: Vec<Part>,
     right: wgpu::Buffer,
     gather: Option<Gather>,
     quantizer: Option<Quantizer>,
     nonlinearity: Nonlinearity,
     sparse: Option<Sparse>,
-    /// Vector codes: then `codes`, `scales` and `zeros` are empty.
+    /// Vector codes: then the parts hold the left factor alone.
     coded: Option<Coded>,
 }
 
@@ -71,11 +75,11 @@ struct Gather {
 
 impl Gpu {
     /// Repacks `split` into the kernels' layout and copies it to the device. Any shape, any group size, any scale
-    /// format; integers of 2 to 4 bits (with whole zero points if unsigned), all tables, `mxfp4`, `nvfp4`, the blocks
-    /// `q4_0` and `iq4_nl`, and all vector codes (trellises of any window, also with a rate for each column, and
+    /// format; integers of 2 to 8 bits (with whole zero points if unsigned), all tables, `mxfp4`, `nvfp4`, the blocks
+    /// `q4_0`, `q8_0` and `iq4_nl`, and all vector codes (trellises of any window, also with a rate for each column, and
     /// lattices, with their outliers); a sparse term of any N:M with values of any kind; a bias; any term may be missing.
     ///
-    /// Codes of fewer than 4 bits take 4 on the device.
+    /// Codes of fewer than 4 bits take 4 on the device, those of 5 to 7 take 8.
     ///
     /// Device memory is that of the packed codes, plus scales and factors as f32. A group size that is not a
     /// multiple of 8 pads each group to one; a group of an odd number of lines repeats its scales
@@ -84,8 +88,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::Unsupported`] for a number format without a kernel, [`Error::UnsupportedActivation`] for a split that
     /// quantizes its inputs otherwise than to integers of 4 to 8 bits with a scale for each token, or for each token and
-    /// group of a multiple of 8 columns (beside groups of the weight that are such a multiple too), [`Error::UnsupportedRotation`] for one that rotates them, [`Error::UnsupportedSparse`] for one whose sparse term is not N:M, [`Error::LimitExceeded`] when a part is
-    /// larger than the device can bind, and whatever the device reports.
+    /// group of a multiple of 8 columns (beside groups of the weight that are such a multiple too), [`Error::UnsupportedRotation`] for one that rotates them, [`Error::UnsupportedSparse`] for one whose sparse term is not N:M, [`Error::LimitExceeded`] when 16 rows
+    /// of the weight, or any other part, are larger than the device can bind, and whatever the device reports.
     pub fn upload(&self, split: &Split) -> Result<GpuLinear, Error> {
         if split.transform().is_some_and(|transform| transform.rotation().is_some()) {
             return Err(Error::UnsupportedRotation);
@@ -98,6 +102,7 @@ impl Gpu {
             lines: if coded.is_some() { features.div_ceil(COLUMNS) } else { 0 },
             groups: 0,
             shift: 31,
+            words: 1,
             codes: Vec::new(),
             scales: Vec::new(),
             zeros: Vec::new(),
@@ -125,20 +130,23 @@ impl Gpu {
             left = pack::widened(&left, rank, bias);
         }
         let terms = rank + usize::from(split.bias().is_some());
+        let tiles = out.div_ceil(ROWS);
+        let left = pack::tiled(&left, out, terms);
+        let parts = match coded {
+            None => Part::upload(self, &packed, tiles, &left, terms)?,
+            Some(_) => vec![Part::whole(self, tiles, &left)?],
+        };
         let linear = GpuLinear {
             gpu: self.clone(),
             shape: (out, features),
             rank,
             terms,
             format: packed.format,
-            tiles: out.div_ceil(ROWS),
+            tiles,
             lines: packed.lines,
             groups: packed.groups,
             shift: packed.shift,
-            codes: self.storage("codes", &packed.codes)?,
-            scales: self.storage("scales", &packed.scales)?,
-            zeros: self.storage("zero points", &packed.zeros)?,
-            left: self.storage("left factor", &pack::tiled(&left, out, terms))?,
+            parts,
             right: self.storage(
                 "right factor",
                 &pack::padded(&right, features, features.div_ceil(COLUMNS) * COLUMNS),
@@ -207,11 +215,11 @@ impl GpuLinear {
     /// Bytes that one product reads of this matrix: codes, scales, zero points, factors and kept values as
     /// they lie on the device.
     pub fn device_bytes(&self) -> u64 {
-        let parts = [&self.codes, &self.scales, &self.zeros, &self.left, &self.right];
         let gather = self.gather.as_ref().map_or(0, |g| g.columns.size() + g.inverse.size());
         let sparse = self.sparse.as_ref().map_or(0, |s| s.indices.size() + s.values.size());
         let coded = self.coded.as_ref().map_or(0, Coded::device_bytes);
-        parts.iter().map(|part| part.size()).sum::<u64>() + gather + coded + sparse
+        let parts = self.parts.iter().map(Part::device_bytes).sum::<u64>();
+        parts + self.right.size() + gather + coded + sparse
     }
 
     /// `Y = X·Ŵᵀ` for `x: [tokens, in]`, waiting for the result. Allocates the buffers it needs; for repeated
@@ -243,7 +251,7 @@ impl GpuLinear {
     /// # Errors
     /// [`Error::LimitExceeded`] when they are larger than the device can bind, and whatever the device reports.
     pub fn workspace(&self, tokens: usize) -> Result<Workspace<'_>, Error> {
-        Workspace::new(self, tokens, 0, None)
+        Workspace::new(self, tokens, 0, None, self.choice(tokens))
     }
 
     /// [`GpuLinear::workspace`] on the caller's own buffers, of the same device: `x` in the layout of
@@ -258,13 +266,29 @@ impl GpuLinear {
         x: &wgpu::Buffer,
         y: &wgpu::Buffer,
     ) -> Result<Workspace<'_>, Error> {
-        Workspace::new(self, tokens, 0, Some([x, y]))
+        Workspace::new(self, tokens, 0, Some([x, y]), self.choice(tokens))
     }
 
-    /// [`GpuLinear::workspace`] whose written buffers are `guard` words longer than they need to be; everything
-    /// in them is [`GUARD`](crate::buffer::GUARD).
-    pub(crate) fn guarded_workspace(&self, tokens: usize, guard: u64) -> Result<Workspace<'_>, Error> {
-        Workspace::new(self, tokens, guard, None)
+    /// [`GpuLinear::workspace`] with kernels of the caller's choice, one of [`GpuLinear::choices`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidChoice`] for another, and as [`GpuLinear::workspace`].
+    pub fn workspace_with(&self, tokens: usize, choice: Choice) -> Result<Workspace<'_>, Error> {
+        if !self.allows(choice.shape) {
+            return Err(Error::InvalidChoice { choice });
+        }
+        Workspace::new(self, tokens, 0, None, choice)
+    }
+
+    /// [`GpuLinear::workspace`] by `choice` whose written buffers are `guard` words longer than they need to be;
+    /// everything in them is [`GUARD`](crate::buffer::GUARD).
+    pub(crate) fn guarded_workspace(
+        &self,
+        tokens: usize,
+        guard: u64,
+        choice: Choice,
+    ) -> Result<Workspace<'_>, Error> {
+        Workspace::new(self, tokens, guard, None, choice)
     }
 
     fn check(&self, x: MatRef<'_, f32>) -> Result<(), Error> {
@@ -275,35 +299,5 @@ impl GpuLinear {
         } else {
             Err(Error::ShapeMismatch { what: "activations", expected, found })
         }
-    }
-
-    /// The kernel for `tokens`, and how many workgroups it takes.
-    fn plan(&self, tokens: usize) -> (Kernel, u64) {
-        let (format, threads) = (self.format, self.gpu.threads());
-        if let Some(coded) = &self.coded {
-            let each = CODED_TOKENS[usize::from(tokens > 1)];
-            let across = (self.tiles as u64 * ROWS as u64).div_ceil(u64::from(threads));
-            let blocks = (tokens as u64).div_ceil(u64::from(each));
-            return (
-                Kernel::Coded { code: coded.code, threads, tokens: each },
-                across.saturating_mul(blocks),
-            );
-        }
-        let integer = self.quantizer.is_some_and(|quantizer| quantizer.integer.is_some());
-        if tokens >= MATRIX_TOKENS {
-            let [quads, blocks] = crate::pipeline::MATRIX_SHAPE.map(u64::from);
-            let across = (4 * self.tiles as u64).div_ceil(quads);
-            // Both take 4 tokens a thread.
-            let groups = across.saturating_mul((tokens as u64).div_ceil(4 * blocks));
-            let kernel = if integer { Kernel::IntegerMatrix { format } } else { Kernel::Matrix { format } };
-            return (kernel, groups);
-        }
-        let each = if tokens > 2 { 4 } else { u32::try_from(tokens).unwrap_or(1).max(1) };
-        let blocks = (tokens as u64).div_ceil(u64::from(each));
-        let kernel = match integer {
-            true => Kernel::IntegerVector { format, threads, tokens: each },
-            false => Kernel::Vector { format, threads, tokens: each },
-        };
-        (kernel, blocks.saturating_mul(self.tiles as u64))
     }
 }

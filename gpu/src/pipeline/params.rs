@@ -16,9 +16,9 @@ pub(crate) struct CodedParams {
     pub(crate) rank: u32,
 }
 
-/// Parameters of the two product kernels; see `shader/shared/split.wgsl`.
+/// Parameters of the product kernels; see `shader/shared/split.wgsl`.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
 pub(crate) struct SplitParams {
     pub(crate) tiles: u32,
     pub(crate) lines: u32,
@@ -27,22 +27,22 @@ pub(crate) struct SplitParams {
     pub(crate) tokens: u32,
     pub(crate) x_stride: u32,
     pub(crate) rank: u32,
-    pub(crate) unused: u32,
-}
-
-/// Parameters of the two product kernels for inputs of integers; see `shader/shared/integer.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
-pub(crate) struct IntegerParams {
-    pub(crate) tiles: u32,
-    pub(crate) lines: u32,
-    pub(crate) groups: u32,
-    pub(crate) group_shift: u32,
-    pub(crate) tokens: u32,
     pub(crate) x_groups: u32,
     pub(crate) x_shift: u32,
-    pub(crate) rank: u32,
     pub(crate) segment_shift: u32,
+    pub(crate) height: u32,
+    pub(crate) base: u32,
+}
+
+/// Parameters of `raise.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Pod, Zeroable)]
+pub(crate) struct RaiseParams {
+    pub(crate) tiles: u32,
+    pub(crate) height: u32,
+    pub(crate) base: u32,
+    pub(crate) tokens: u32,
+    pub(crate) rank: u32,
     pub(crate) unused0: u32,
     pub(crate) unused1: u32,
     pub(crate) unused2: u32,

@@ -43,13 +43,15 @@ const SHAPES: [(usize, usize); 13] = [
     (113, 48),
     (67, 300),
 ];
-const ACTIVATIONS: [Activation; 6] = [
+const ACTIVATIONS: [Activation; 8] = [
     Activation::INT8,
     Activation::integer(8, Group::Size(64)),
     Activation::INT4,
     Activation::integer(8, Group::Size(32)),
     Activation::integer(6, Group::Size(24)),
     Activation::integer(8, Group::Size(8)),
+    Activation::integer(4, Group::Row),
+    Activation::integer(4, Group::Size(16)),
 ];
 const TOKENS: [usize; 8] = [1, 2, 3, 5, 8, 9, 17, 37];
 const RANKS: [usize; 4] = [0, 1, 16, 33];
@@ -115,10 +117,15 @@ pub(super) fn cases() -> Vec<Case> {
     }
     // The other formats, on shapes that blocks of 32 divide; all of them with quantized inputs, too.
     let vectors = [scheme::TRELLIS3, scheme::E8P];
-    let eights = formats.map(|format| format.with_group(Group::Size(16)));
-    for (index, scheme) in other_schemes().into_iter().chain(eights).chain(vectors).enumerate() {
+    let [int, uint, _] = formats;
+    let bytes = [scheme::INT8, scheme::UINT8];
+    let eights =
+        [int, uint, scheme::NF4, bytes[0], bytes[1]].map(|format| format.with_group(Group::Size(16)));
+    let sixties = [int, uint, bytes[0], bytes[1]].map(|format| format.with_group(Group::Size(64)));
+    for (index, scheme) in other_schemes().into_iter().chain(eights).chain(sixties).chain(vectors).enumerate()
+    {
         for (at, shape) in [(1, 32), (33, 64), (17, 320), (48, 96), (67, 160)].into_iter().enumerate() {
-            let tokens = [1, 3, 12, 2, 17][(index + at) % 5];
+            let tokens = [1, 3, 12, 2, 17, 70, 66][(index + at) % 7];
             let rank = RANKS[turn % RANKS.len()].min(shape.0);
             let (smooth, permute) = (turn % 5 < 2, turn % 7 < 3);
             let policy = ACTIVATIONS[(index + at) % ACTIVATIONS.len()];
@@ -154,7 +161,17 @@ fn other_schemes() -> Vec<Scheme> {
     let groups = groups.into_iter().zip(GROUPS).map(|(scheme, group)| scheme.with_group(group));
     let fixed =
         [scheme::BNB_FP4, scheme::NF2, scheme::NF4_DQ, scheme::BINARY, scheme::TERNARY, scheme::MXFP4];
-    groups.chain(fixed).chain([scheme::NVFP4, scheme::Q4_0, scheme::IQ4_NL]).collect()
+    let bits = |bits, signed| Code::Int { bits, signed };
+    let wide =
+        [(5, true), (6, true), (7, false), (5, false)].into_iter().zip(GROUPS).map(|((n, signed), group)| {
+            let scheme = if signed { scheme::INT8 } else { scheme::UINT8 };
+            Scheme { code: bits(n, signed), ..scheme }.with_group(group)
+        });
+    groups
+        .chain(fixed)
+        .chain(wide)
+        .chain([scheme::NVFP4, scheme::Q4_0, scheme::Q8_0, scheme::IQ4_NL])
+        .collect()
 }
 
 /// Trellises of every rate and several windows, a rate for each column, the lattices.

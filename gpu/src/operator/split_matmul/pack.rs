@@ -1,7 +1,8 @@
 //! From stored codes to lines of 16 rows × 8 columns: the layout of `shader/shared/split.wgsl`.
 //!
 //! ```text
-//! codes  [tiles][lines][16 rows]  u32: byte j = column j (low half) and column 4 + j (high half) of the line
+//! codes  [tiles][lines][16 rows]    u32: byte j = column j (low half) and column 4 + j (high half) of the line
+//!        [tiles][lines][2][16 rows] u32 for codes of 8 bits: bytes = columns 0 to 3, then 4 to 7
 //! scales [tiles][groups][16 rows] f32
 //! zeros  [tiles][groups][4]       u32: byte i = zero point of row 4·q + i
 //! ```
@@ -12,7 +13,7 @@
 
 use crate::Error;
 use crate::pipeline::Format;
-use rankbit_quant::{Code, FloatFormat, Floats, Layout, Quantized, pack};
+use rankbit_quant::{Block, Code, FloatFormat, Floats, Layout, Quantized, pack};
 
 /// Rows of a tile.
 pub(crate) const ROWS: usize = 16;
@@ -31,6 +32,8 @@ pub(crate) struct Packed {
     pub(crate) groups: usize,
     /// Line `l` belongs to group `l >> shift`.
     pub(crate) shift: u32,
+    /// Words of a line and row.
+    pub(crate) words: usize,
     pub(crate) codes: Vec<u32>,
     pub(crate) scales: Vec<f32>,
     /// Empty for formats without zero points.
@@ -57,8 +60,9 @@ impl Packed {
         let shift = if per_row > 1 { span.trailing_zeros() } else { 31 };
         let groups = if per_row > 1 { lines.div_ceil(1 << shift) } else { per_row };
         let tiles = rows.div_ceil(ROWS);
-        let limit = u64::from(u32::MAX);
-        let needed = crate::buffer::product(&[tiles, lines, ROWS]);
+        let words = if format.wide() { 2 } else { 1 };
+        let limit = usize::MAX as u64 / 4;
+        let needed = crate::buffer::product(&[tiles, lines, ROWS, words]);
         if needed > limit {
             return Err(Error::LimitExceeded { what: "words of codes", needed, limit });
         }
@@ -73,9 +77,9 @@ impl Packed {
             }
         }
 
-        let mut codes = vec![0_u32; tiles * lines * ROWS];
+        let mut codes = vec![0_u32; tiles * lines * ROWS * words];
         let mut scales = vec![0.0; tiles * groups * ROWS];
-        let mut zeros = vec![0_u32; if format == Format::Uint4 { tiles * groups * ROWS / 4 } else { 0 }];
+        let mut zeros = vec![0_u32; if format.has_zeros() { tiles * groups * ROWS / 4 } else { 0 }];
         let (mut planar, mut placed) = (vec![0; cols], vec![0; lines * COLUMNS]);
         for row in 0..rows {
             let (tile, row_of_tile) = (row / ROWS, row % ROWS);
@@ -87,10 +91,15 @@ impl Packed {
                     to[..from.len()].copy_from_slice(from);
                 }
             }
-            let first = tile * lines * ROWS + row_of_tile;
+            let first = tile * lines * ROWS * words + row_of_tile;
             for (line, code) in placed.chunks_exact(COLUMNS).enumerate() {
-                codes[first + line * ROWS] =
-                    u32::from_le_bytes([0, 1, 2, 3].map(|j| code[j] | (code[4 + j] << 4)));
+                let at = first + line * ROWS * words;
+                if words == 1 {
+                    codes[at] = u32::from_le_bytes([0, 1, 2, 3].map(|j| code[j] | (code[4 + j] << 4)));
+                } else {
+                    codes[at] = u32::from_le_bytes([0, 1, 2, 3].map(|j| code[j]));
+                    codes[at + ROWS] = u32::from_le_bytes([4, 5, 6, 7].map(|j| code[j]));
+                }
             }
             for group in 0..groups {
                 let source = if per_row > 1 { (group << shift) / span } else { 0 };
@@ -101,16 +110,22 @@ impl Packed {
                 }
             }
         }
-        Ok(Self { format, lines, groups, shift, codes, scales, zeros, columns })
+        Ok(Self { format, lines, groups, shift, words, codes, scales, zeros, columns })
     }
 }
 
 /// The codes of row `row` as the kernels decode them, from planar codes or from blocks of 32: an f16, then codes `j` and
-/// `16 + j` in byte `j`.
+/// `16 + j` in byte `j`, or a byte each in two's complement.
 fn row_codes(matrix: &Quantized, row: usize, out: &mut [u8]) {
     let bytes = matrix.row_codes(row);
     if let Layout::Block(block) = matrix.scheme().layout {
         for (bytes, out) in bytes.chunks_exact(block.bytes()).zip(out.chunks_exact_mut(2 * HALF)) {
+            if block == Block::Q8_0 {
+                for (byte, out) in bytes.iter().skip(2).zip(out) {
+                    *out = byte ^ 0x80;
+                }
+                continue;
+            }
             let (low, high) = out.split_at_mut(HALF);
             for ((byte, low), high) in bytes.iter().skip(2).zip(low).zip(high) {
                 (*low, *high) = (byte & 15, byte >> 4);
@@ -120,8 +135,8 @@ fn row_codes(matrix: &Quantized, row: usize, out: &mut [u8]) {
     }
     let code = matrix.scheme().code;
     pack::unpack(bytes, code.bits(), out);
-    if let Code::Int { bits: bits @ 2..=3, signed: true } = code {
-        let offset = 8 - (1 << (bits - 1));
+    if let Code::Int { bits: bits @ (2..=3 | 5..=7), signed: true } = code {
+        let offset = if bits < 4 { 8 } else { 128 } - (1 << (bits - 1));
         out.iter_mut().for_each(|code| *code += offset);
     }
 }
@@ -267,7 +282,7 @@ mod tests {
                 }
             }
         }
-        for scheme in [scheme::UINT4_F, scheme::UINT4_N, scheme::UINT2_N, scheme::INT8] {
+        for scheme in [scheme::UINT4_F, scheme::UINT4_N, scheme::UINT2_N] {
             assert!(
                 matches!(Packed::new(&quantized(scheme)), Err(Error::Unsupported { scheme: s }) if s == scheme)
             );

@@ -1,13 +1,13 @@
 //! What happens to the inputs of the quantized term on the device. Twin: [`Activation::quantize`], bit for bit.
 //!
 //! Integers of a scale per token, or per token and group of whole lines. Where the weight is whole numbers too
-//! ([`Format::integer_factor`]), the kernels for integers read the codes, packed four to a word; all others read the
+//! ([`Format::integer_factor`]), the kernels for integers read the codes, four to a word, or eight of 4 bits; all others read the
 //! numbers that the codes stand for, as f32.
 
 use super::pack::COLUMNS;
 use crate::Error;
 use crate::buffer::{narrow, product};
-use crate::pipeline::{Format, QUANTIZE_LANES, QuantizeParams};
+use crate::pipeline::{Format, Inputs, QUANTIZE_LANES, QuantizeParams};
 use rankbit_quant::{Activation, Code, Group};
 
 /// Lines whose products with any inputs a 32-bit sum holds: 2¹³ · 8 columns · 127 · 128 is below 2³¹.
@@ -28,6 +28,8 @@ pub(super) struct Quantizer {
 /// What the kernels for integers need.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Integer {
+    /// How codes are packed.
+    inputs: Inputs,
     factor: f32,
     /// Line `l` belongs to the inputs' group `l >> shift`.
     pub(super) shift: u32,
@@ -79,7 +81,9 @@ impl Quantizer {
         };
         let integer = weight.scalar.zip(shift).and_then(|((format, group_shift), shift)| {
             let segment_shift = shift.min(group_shift).min(SEGMENT_SHIFT);
-            Some(Integer { factor: format.integer_factor()?, shift, segment_shift })
+            let (inputs, factor) =
+                if code.bits() == 4 { (Inputs::Int4, 1.0 / 16.0) } else { (Inputs::Int8, 1.0) };
+            Some(Integer { inputs, factor: factor * format.integer_factor()?, shift, segment_shift })
         });
         Ok(Some(Self { most: code.max(), span, groups, integer }))
     }
@@ -114,8 +118,17 @@ impl Quantizer {
         product(&[tokens, self.groups]).div_ceil(u64::from(threads / QUANTIZE_LANES).max(1))
     }
 
+    /// What it writes.
+    pub(super) fn output(&self) -> Inputs {
+        self.integer.map_or(Inputs::Float, |integer| integer.inputs)
+    }
+
     /// Words of a line of quantized inputs.
-    pub(super) const fn line_words(&self) -> usize {
-        if self.integer.is_some() { 2 } else { COLUMNS }
+    pub(super) fn line_words(&self) -> usize {
+        match self.output() {
+            Inputs::Float => COLUMNS,
+            Inputs::Int8 => 2,
+            Inputs::Int4 => 1,
+        }
     }
 }

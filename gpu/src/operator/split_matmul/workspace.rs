@@ -1,12 +1,11 @@
 //! Resident buffers of one product size, and the dispatches over them.
 
-use super::coded::Coded;
-use super::pack::{COLUMNS, ROWS};
-use super::{GpuLinear, Kernel};
-use crate::buffer::{GUARD, narrow, product};
+use super::GpuLinear;
+use super::choice::Choice;
+use super::pack::ROWS;
+use super::steps::{Buffers, Steps, stride};
+use crate::buffer::{GUARD, product};
 use crate::dispatch::{self, Dispatch};
-use crate::operator::nonlinearity::Nonlinearity;
-use crate::pipeline::{CodedParams, GATHER_THREADS, GatherParams, IntegerParams, ProjectParams, SplitParams};
 use crate::{Error, Gpu};
 use rankbit_linalg::faer::{Mat, MatRef};
 
@@ -22,6 +21,7 @@ pub struct Workspace<'a> {
     y: wgpu::Buffer,
     written: Vec<Written>,
     steps: Vec<Dispatch>,
+    choice: Choice,
 }
 
 /// A buffer that kernels write, with its logical length.
@@ -39,13 +39,13 @@ impl<'a> Workspace<'a> {
         tokens: usize,
         guard: u64,
         own: Option<[&wgpu::Buffer; 2]>,
+        choice: Choice,
     ) -> Result<Self, Error> {
         let (gpu, rank, terms) = (&linear.gpu, linear.rank, linear.terms);
-        // In f32s.
-        let stride = linear.shape.1.div_ceil(COLUMNS) * COLUMNS;
+        let stride = stride(linear.shape.1);
         let gathered_stride = match &linear.quantizer {
             Some(quantizer) => linear.lines * quantizer.line_words(),
-            None if linear.gather.is_some() => linear.lines * COLUMNS,
+            None if linear.gather.is_some() => linear.lines * super::COLUMNS,
             None => 0,
         };
         let mut written = Vec::new();
@@ -76,118 +76,24 @@ impl<'a> Workspace<'a> {
         let groups = linear.quantizer.map_or(0, |quantizer| quantizer.groups);
         let x_scales = scratch("scales of activations", product(&[tokens, groups]))?;
 
-        let tokens_u32 = narrow("tokens", tokens)?;
-        let mut steps = Vec::new();
-        let mut add =
-            |kernel: Kernel, nonlinearity, groups: u64, buffers: &[&wgpu::Buffer]| -> Result<(), Error> {
-                steps.push(gpu.dispatch(kernel, nonlinearity, groups, buffers)?);
-                Ok(())
-            };
-        if tokens > 0 && linear.tiles > 0 {
-            if let Some(quantizer) = linear.quantizer {
-                let (threads, packed) = (gpu.threads(), quantizer.integer.is_some());
-                let groups = quantizer.workgroups(tokens, threads);
-                let kernel = Kernel::Quantize { threads, gathered: linear.gather.is_some(), packed };
-                let x_stride = if linear.gather.is_some() { stride } else { stride / 4 };
-                let params = quantizer.params(tokens, linear.shape.1, x_stride, linear.lines)?;
-                let params = gpu.uniform("parameters", params)?;
-                let mut buffers = vec![&params, &x];
-                if let Some(gather) = &linear.gather {
-                    buffers.extend([&gather.columns, &gather.inverse]);
-                }
-                buffers.extend([&gathered, &x_scales]);
-                add(kernel, Nonlinearity::None, groups, &buffers)?;
-            } else if let Some(gather) = &linear.gather
-                && gathered_stride > 0
-            {
-                let params = GatherParams {
-                    tokens: tokens_u32,
-                    features: narrow("columns", linear.shape.1)?,
-                    x_stride: narrow("columns", stride)?,
-                    out_stride: narrow("columns", gathered_stride / 4)?,
-                };
-                let across = (gathered_stride as u64 / 4).div_ceil(u64::from(GATHER_THREADS));
-                let params = gpu.uniform("parameters", params)?;
-                let buffers = [&params, &x, &gather.columns, &gather.inverse, &gathered];
-                add(Kernel::Gather, Nonlinearity::None, across.saturating_mul(tokens as u64), &buffers)?;
-            }
-            if rank > 0 {
-                let side = if tokens == 1 { 1 } else { 4 };
-                let params = ProjectParams {
-                    tokens: tokens_u32,
-                    rank: narrow("rank", rank)?,
-                    stride: narrow("columns", stride / 4)?,
-                    z_stride: narrow("rank", terms)?,
-                };
-                let (across, down) = (rank.div_ceil(side), tokens.div_ceil(side));
-                let kernel = Kernel::Project { threads: gpu.threads(), side: narrow("side", side)? };
-                let params = gpu.uniform("parameters", params)?;
-                add(kernel, Nonlinearity::None, product(&[across, down]), &[&params, &x, &linear.right, &z])?;
-            }
-            let (kernel, groups) = linear.plan(tokens);
-            // The last kernel's alone.
-            let last = linear.nonlinearity;
-            let main = if linear.sparse.is_some() { Nonlinearity::None } else { last };
-            let (input, input_stride) =
-                if gathered_stride > 0 { (&gathered, gathered_stride) } else { (&x, stride) };
-            let (tiles, rank) = (narrow("rows", linear.tiles)?, narrow("rank", terms)?);
-            let x_stride = narrow("columns", input_stride / 4)?;
-            if let Some(coded) = &linear.coded {
-                let &Coded { rows, blocks, window, outliers, .. } = coded;
-                let params =
-                    CodedParams { tiles, rows, blocks, window, outliers, tokens: tokens_u32, x_stride, rank };
-                let params = gpu.uniform("parameters", params)?;
-                let Coded { codes, columns, values, row_parts, .. } = coded;
-                let buffers = [&params, codes, columns, values, row_parts, input, &linear.left, &z, &y];
-                add(kernel, main, groups, &buffers)?;
-            } else if let Some(quantizer) = linear.quantizer
-                && let Some(integer) = quantizer.integer
-            {
-                let params = IntegerParams {
-                    tiles,
-                    lines: narrow("columns", linear.lines)?,
-                    groups: narrow("groups", linear.groups)?,
-                    group_shift: linear.shift,
-                    tokens: tokens_u32,
-                    x_groups: narrow("groups", quantizer.groups)?,
-                    x_shift: integer.shift,
-                    rank,
-                    segment_shift: integer.segment_shift,
-                    unused0: 0,
-                    unused1: 0,
-                    unused2: 0,
-                };
-                let params = gpu.uniform("parameters", params)?;
-                let (codes, scales, zeros) = (&linear.codes, &linear.scales, &linear.zeros);
-                let buffers = [&params, codes, scales, zeros, &gathered, &x_scales, &linear.left, &z, &y];
-                add(kernel, main, groups, &buffers)?;
-            } else {
-                let params = SplitParams {
-                    tiles,
-                    lines: narrow("columns", linear.lines)?,
-                    groups: narrow("groups", linear.groups)?,
-                    group_shift: linear.shift,
-                    tokens: tokens_u32,
-                    x_stride,
-                    rank,
-                    unused: 0,
-                };
-                let params = gpu.uniform("parameters", params)?;
-                let (codes, scales, zeros) = (&linear.codes, &linear.scales, &linear.zeros);
-                add(kernel, main, groups, &[&params, codes, scales, zeros, input, &linear.left, &z, &y])?;
-            }
-            if let Some(sparse) = &linear.sparse {
-                let (kernel, params, groups) = sparse.plan(gpu, tokens, stride)?;
-                let params = gpu.uniform("parameters", params)?;
-                add(kernel, last, groups, &[&params, &sparse.indices, &sparse.values, &x, &y])?;
-            }
-        }
-        Ok(Self { linear, tokens, x, y, written, steps })
+        let buffers = Buffers { x: &x, y: &y, z: &z, gathered: &gathered, x_scales: &x_scales };
+        let steps = Steps { linear, tokens, buffers, choice, stride, gathered_stride }.all()?;
+        Ok(Self { linear, tokens, x, y, written, steps, choice })
     }
 
     /// Rows of activations that this workspace is for.
     pub const fn tokens(&self) -> usize {
         self.tokens
+    }
+
+    /// Which kernels it runs.
+    pub const fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// Dispatches of a product.
+    pub fn dispatches(&self) -> usize {
+        self.steps.len()
     }
 
     /// `Y = X·Ŵᵀ`: [`Workspace::write`], [`Workspace::run`], [`Workspace::read`].
@@ -218,7 +124,7 @@ impl<'a> Workspace<'a> {
                 }
             }
         }
-        let stride = x.ncols().div_ceil(COLUMNS) * COLUMNS;
+        let stride = stride(x.ncols());
         let mut rows = vec![0.0_f32; x.nrows() * stride];
         for (row, to) in rows.chunks_exact_mut(stride.max(1)).enumerate() {
             for (to, &value) in to.iter_mut().zip(x.row(row).iter()) {

@@ -1,6 +1,6 @@
 // A table of 16 whole numbers, each in all four bytes of the header constants T0 ... T15: a tree of choices by the codes'
 // bits, four codes of a word at once.
-const ZEROS: bool = false;
+const ZEROS: u32 = 0u;
 
 fn zero_points(group: u32) -> vec4<i32> {
     return vec4<i32>();
@@ -15,7 +15,7 @@ fn either(mask: vec4<u32>, zero: vec4<u32>, one: vec4<u32>) -> vec4<u32> {
 }
 
 // Each byte of `code` is a code.
-fn entries(code: vec4<u32>) -> vec4<u32> {
+fn signed_bytes(code: vec4<u32>) -> vec4<u32> {
     let ones = vec4<u32>(0x01010101u);
     let full = vec4<u32>(255u);
     let b0 = (code & ones) * full;
@@ -27,12 +27,4 @@ fn entries(code: vec4<u32>) -> vec4<u32> {
     let c2 = either(b1, pick(b0, T8, T9), pick(b0, T10, T11));
     let c3 = either(b1, pick(b0, T12, T13), pick(b0, T14, T15));
     return either(b3, either(b2, c0, c1), either(b2, c2, c3));
-}
-
-fn low(word: vec4<u32>) -> vec4<u32> {
-    return entries(word & vec4<u32>(0x0F0F0F0Fu));
-}
-
-fn high(word: vec4<u32>) -> vec4<u32> {
-    return entries((word >> vec4<u32>(4u)) & vec4<u32>(0x0F0F0F0Fu));
 }
