@@ -1,14 +1,15 @@
 //! One piece of real work per crate; `None` when a result is not what it must be.
 
-use rankbit_attention::{Axis, ExactOptions, NeighborhoodOptions, View, exact, neighborhood};
 use alloc::vec::Vec;
+use rankbit_attention::{Axis, ExactOptions, NeighborhoodOptions, View, exact, neighborhood};
 use rankbit_linalg::faer::Mat;
 use rankbit_linalg::lasso::{LassoOptions, lambda_max, lasso};
 use rankbit_linalg::tucker::{Tensor, tucker};
 use rankbit_linalg::{
     ErrorFeedback, Hadamard, KrylovOptions, LduOptions, Method, Metric, MomentKinds, Moments, Pivoting,
-    RandomizedOptions, RobustOptions, Shrinkage, Sketch, Stream, StreamingSvd, SweepOptions, certify, grassmann,
-    knapsack, krylov, ldu, randomized, robust_pca, special, to_tolerance, truncated, weighted, weighted_both,
+    RandomizedOptions, RobustOptions, Shrinkage, Sketch, Stream, StreamingSvd, SweepOptions, certify,
+    grassmann, knapsack, krylov, ldu, randomized, robust_pca, special, to_tolerance, truncated, weighted,
+    weighted_both,
 };
 use rankbit_lowrank::split::file::{self, Header, PartView};
 use rankbit_lowrank::{Fit, Input, fit, preset};
@@ -52,7 +53,8 @@ pub fn linalg() -> Option<()> {
     let left = Metric::identity().root(0.0).ok()?;
     let both = weighted_both(w.as_ref(), 3, &left, &root, &Method::default()).ok()?.product();
     let space = krylov(w.as_ref(), 3, &KrylovOptions::default()).ok()?;
-    let enough = to_tolerance(w.as_ref(), 0.05, &KrylovOptions { sketch: Sketch::Hadamard, ..Default::default() });
+    let enough =
+        to_tolerance(w.as_ref(), 0.05, &KrylovOptions { sketch: Sketch::Hadamard, ..Default::default() });
     let enough = enough.ok()?;
     let first = truncated(w.as_ref().subrows(0, 30), 3).ok()?;
     let updated = first.append_rows(w.as_ref().subrows(30, 10), 3).ok()?.reconstruct();
