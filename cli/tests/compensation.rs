@@ -87,7 +87,7 @@ fn methods_from_end_to_end() {
         ("qera", vec!["--format", "uint3", "--rank", "4", "--factors", "bf16"]),
         ("qera-diagonal", vec!["--format", "uint3", "--rank", "4"]),
         ("loftq", vec!["--format", "uint3", "--rank", "4", "--rounds", "3"]),
-        ("loldu", vec!["--format", "uint3", "--rank", "4", "--factors", "f32"]),
+        ("loldu", vec!["--format", "uint3", "--rank", "4"]),
         ("lrec", vec!["--format", "uint3", "--rank", "4", "--rounds", "2"]),
         ("caldera", vec!["--format", "uint3", "--rank", "4", "--rounds", "2", "--factors", "int4"]),
         (
