@@ -75,13 +75,15 @@ pub(crate) fn check_gradients(
                 operands[which].as_mut_slice()[at] += by;
                 value(&operands)
             };
-            let step = 1e-5;
-            let expected = (moved(step) - moved(-step)) / (2.0 * step);
+            let difference = |step: f64| (moved(step) - moved(-step)) / (2.0 * step);
             let found = gradient.as_slice()[at];
-            assert!(
-                (found - expected).abs() <= 1e-7 * (1.0 + expected.abs()),
-                "operand {which}, entry {at}: {found} is not {expected}"
-            );
+            let close = |expected: f64| (found - expected).abs() <= 1e-7 * (1.0 + expected.abs());
+            let plain = difference(1e-5);
+            // Where the output bends too much for it (a variance near 0 in a norm): the error in step² taken out.
+            if !close(plain) {
+                let expected = (4.0 * plain - difference(2e-5)) / 3.0;
+                assert!(close(expected), "operand {which}, entry {at}: {found} is not {expected}");
+            }
         }
     }
 }
